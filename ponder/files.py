@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,21 +39,29 @@ def cache_root() -> Path:
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with replacing(path, path.with_name(f".{path.name}.{os.getpid()}.part")) as file:
+        file.write(encoded(data) if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, part: Path) -> Iterator[IO[bytes]]:
+    """The same for what is written piece by piece. part: where it stands until it is whole."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(encoded(data) if isinstance(data, str) else data)
+        with open(part, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # where its folder is a file there is nothing to delete
-            temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
-            "(what was written before is kept)"
-        ) from error
+        os.replace(part, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink()  # gives a full disk its space back
+        if isinstance(error, OSError):
+            raise StorageError(
+                f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
+                "(what was written before is kept)"
+            ) from error
+        raise
 
 
 def refuse_overwriting(out: Path, *read: str | Path) -> None:
@@ -102,6 +110,11 @@ def null_as_nan(value: Any) -> Any:
     return math.nan if value is None else value
 
 
+def jsonl(rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> str:
+    """Rows as the lines that `read_jsonl` reads."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
     """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
     try:
@@ -114,7 +127,7 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) 
                     _cut_torn_line(file)
             start = file.seek(0, os.SEEK_END)
             try:
-                rest = encoded("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+                rest = encoded(jsonl(rows))
                 while rest:
                     rest = rest[file.write(rest) :]  # a nearly full disk takes a part, then refuses
             except OSError:
@@ -183,10 +196,13 @@ def most_unpacked(size: int) -> int:
     return SMALL_ENOUGH + MOST_TIMES * size
 
 
-def file_hash(path: str | Path) -> str:
-    """The SHA-256 of its bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_hash(*paths: str | Path) -> str:
+    """The SHA-256 of their bytes one after another, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 # --- one writer --------------------------------------------------------------------------------------------------

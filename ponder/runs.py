@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder import __version__
-from ponder.files import append_jsonl, lock, nan_as_null, read_jsonl, read_object, read_recipe, write_atomic
+from ponder.files import append_jsonl, jsonl, lock, nan_as_null, read_jsonl, read_object, read_recipe, write_atomic
 
 # keys of a recipe that a continued run may have changed: none of them changes what is learned, but for num_steps of
 # `ponder sft`, which says so (its step size falls over all steps)
@@ -201,7 +201,7 @@ class Run:
             rows = list(read_jsonl(path, "step"))
             kept = [row for row in rows if row["step"] < step]
             if len(kept) < len(rows):  # else nothing is written: a nearly full disk has no room for a second log
-                write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+                write_atomic(path, jsonl(kept))
 
     def checkpoint_folder(self, step: int) -> Path:
         """Where the checkpoint of a step is or would be."""

@@ -90,7 +90,7 @@ def _export_model(source: str, out: Path, kind: str, rank: int) -> tuple[list[Pa
 def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limit: int, as_json: bool) -> None:
     """The rows of one's own stored answers, each with whether a monitor flagged it: trained on whole, or not at all."""
     from ponder.cli.show import finish
-    from ponder.files import write_atomic
+    from ponder.files import jsonl, write_atomic
     from ponder.serve.terminal import error_message, key_for
 
     try:
@@ -118,7 +118,7 @@ def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limi
         raise ConfigError(
             f"{base} has stored no answers of this key's owner to train on; left out: {left_out or 'none'}"
         )
-    write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_atomic(out, jsonl(rows))
     flagged = sum(row["flagged"] for row in rows)
     lines = [f"{len(rows)} rows are in {out}; monitors flagged {flagged}, which stay in: rows are not chosen by that",
              *(f"left out, {why}: {count}" for why, count in left_out.items())]  # fmt: skip

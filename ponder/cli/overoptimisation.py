@@ -42,10 +42,10 @@ def label_(
     """Compare answers of a bank by a gold reward that is written down."""
     from ponder.evals.bank import Bank
     from ponder.evals.overoptimisation import label
-    from ponder.files import write_atomic
+    from ponder.files import jsonl, write_atomic
 
     rows = label(Bank.read(bank), lookup({}, gold, what="gold reward"), size=size, noise=noise, seed=seed)
-    write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_atomic(out, jsonl(rows))
     finish({"comparisons": len(rows), "out": str(out)}, f"{len(rows)} comparisons are in {out}", as_json)
 
 

@@ -40,15 +40,17 @@ T = TypeVar("T")
 Response = str | tuple[str, str]  # an answer, or (reasoning, answer)
 
 
-async def gathered(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; the first failure, or a cancellation, ends the others."""
-    tasks = [asyncio.create_task(request) for request in requests]
+async def gather_or_cancel(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order. If one fails, or this call is cancelled, all are cancelled, and waited for: until what they
+    opened is closed, and what they drew is counted."""
+    tasks = [asyncio.create_task(call) for call in calls]
     try:
         return await asyncio.gather(*tasks)
-    finally:
+    except BaseException:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # until their connections are closed
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def refuse_form(params: SamplingParams) -> None:

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ponder.engine.base import gathered, refuse_form
+from ponder.engine.base import gather_or_cancel, refuse_form
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.stream import Stream
 from ponder.engine.tokens import TokenEngine
@@ -64,7 +64,7 @@ class PartsEngine(TokenEngine):
 
     async def _draw(self, request: Request) -> list[Sample]:
         indices = range(request.first, request.first + request.n)
-        return await gathered([self._sample(request, index, StreamListener()) for index in indices])
+        return await gather_or_cancel([self._sample(request, index, StreamListener()) for index in indices])
 
     def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
         request = self._request(prompt_ids, params, n=1, first=first, streamed=True)

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ponder.engine.base import BaseEngine, gathered, refuse_form
+from ponder.engine.base import BaseEngine, gather_or_cancel, refuse_form
 from ponder.engine.marked import has_marks, split_marked
 from ponder.files import well_formed
 from ponder.types import Completion, FinishReason, Message, SamplingParams, Usage, sample_seed
@@ -130,7 +130,7 @@ class RemoteEngine(BaseEngine):
                 if error.status not in _REFUSED:
                     raise
         missing = range(first + len(completions), first + n)  # all, or what a server that ignores n left out
-        singles = await gathered([self._request(messages, params, 1, index) for index in missing])
+        singles = await gather_or_cancel([self._request(messages, params, 1, index) for index in missing])
         if n > 1 and missing:
             self._takes_n = False  # known only now: what was refused above may have been the prompt
         return completions + [completion for single in singles for completion in single]

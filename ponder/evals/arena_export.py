@@ -6,14 +6,13 @@ is `a` follows from a hash of the id. "Both bad" is a tie; what nobody decided i
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
 from ponder.evals.votes import FILTERS, VoteLog, ballot_of
-from ponder.files import write_atomic
+from ponder.files import jsonl, write_atomic
 from ponder.types import Comparison, Preferred, Vote, text_seed
 
 
@@ -51,4 +50,4 @@ def _comparison(log: VoteLog, vote: Vote) -> Comparison:
 
 def write_comparisons(found: list[Comparison], path: Path) -> None:
     """JSON Lines, a comparison a line; the file is replaced in one step."""
-    write_atomic(path, "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in found))
+    write_atomic(path, jsonl(map(asdict, found)))

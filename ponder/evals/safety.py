@@ -47,7 +47,7 @@ from ponder.evals.graders import (
     made_up_certificate,
 )
 from ponder.evals.stats import Estimate, interval
-from ponder.files import append_jsonl, lock, read_jsonl, write_atomic
+from ponder.files import append_jsonl, jsonl, lock, read_jsonl, write_atomic
 from ponder.rollouts.grade import grade
 from ponder.rollouts.progress import damaged, resumed
 from ponder.rollouts.side_by_side import side_by_side
@@ -295,7 +295,7 @@ class LabelsFile:
         if self.answers.exists():
             kept = {(row.get("id"), row.get("transform")): row for row in read_jsonl(self.answers)}
             rows = [row for cell, row in kept.items() if cell in self.done]
-            write_atomic(self.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            write_atomic(self.answers, jsonl(rows))
 
     def add(self, rows: Sequence[SafetyRow], answers: Sequence[str] | None) -> None:
         """Keep the labels of one prompt under one transform. answers: written first, so that no label lacks its

@@ -46,8 +46,12 @@ def _by_parts(answer: str, target: str, reading: ParsedAnswer, goal: ParsedAnswe
     if ordered is None or len(ordered.parts) != len(parts.parts):
         return reading
     mine, theirs = (parts, ordered) if reading is parts else (ordered, parts)
-    pairs = zip(mine.parts, theirs.parts, strict=True)
-    return replace(goal, sides=()) if all(_framed(own, asked).key == asked.key for own, asked in pairs) else reading
+    return replace(goal, sides=()) if _are_parts(mine.parts, theirs.parts) else reading
+
+
+def _are_parts(own: tuple[ParsedAnswer, ...], asked: tuple[ParsedAnswer, ...]) -> bool:
+    """Each is the one in its place, in that one's frame."""
+    return all(_framed(a, b).key == b.key for a, b in zip(own, asked, strict=True))
 
 
 def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
@@ -63,8 +67,7 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         return goal if _framed(reading, group("{}", goal.parts)).key == group("{}", goal.parts).key else reading
     if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
         if goal.shape == "parts" and len(goal.parts) == len(reading.parts):
-            pairs = zip(reading.parts, goal.parts, strict=True)
-            return replace(goal, sides=()) if all(_framed(a, b).key == b.key for a, b in pairs) else reading
+            return replace(goal, sides=()) if _are_parts(reading.parts, goal.parts) else reading
         if goal.shape not in ("{}", "parts") and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
             return replace(group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)

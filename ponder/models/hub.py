@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ponder.config import ConfigError, nearest
-from ponder.files import read_object, read_recipe, write_atomic
+from ponder.files import file_hash, read_object, read_recipe, write_atomic
 from ponder.models import named
 from ponder.models.download import download, from_hub
 from ponder.models.hf_tokenizer import load_tokenizer
@@ -140,12 +140,7 @@ def describe(reference: str | Path) -> dict[str, Any]:
 
 def fingerprint(folder: str | Path) -> str:
     """16 hex digits of the weights' content: samples are stored under it, so other weights never mix with them."""
-    digest = hashlib.sha256()
-    for file in weight_files(_merged(Path(folder)) if _needs_merging(Path(folder)) else folder):
-        with open(file, "rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    return file_hash(*weight_files(_merged(Path(folder)) if _needs_merging(Path(folder)) else folder))[:16]
 
 
 def _shipped(name: str) -> Path:

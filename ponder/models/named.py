@@ -15,7 +15,6 @@ goes to $PONDER_CACHE, else $XDG_CACHE_HOME/ponder, else ~/.cache/ponder, under 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.resources
 import json
 import os
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.files import cache_root, lock, write_atomic
+from ponder.files import cache_root, file_hash, lock, write_atomic
 from ponder.models.gguf import convert
 
 Say = Callable[[str], None]
@@ -305,7 +304,6 @@ def _check(file: Path, expected: str, what: str) -> None:
 
 def _sha256(file: Path) -> str:
     try:
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return file_hash(file)
     except OSError as error:
         raise ConfigError(f"{file} cannot be read ({error.strerror or error})") from None

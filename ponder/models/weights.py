@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ponder.config import ConfigError, nearest
-from ponder.files import StorageError, write_atomic
+from ponder.files import replacing, write_atomic
 from ponder.models.files import read_json, remedy
 from ponder.models.memory import check_memory
 from ponder.models.transformer import ModelConfig, Transformer, blank, rope_frequencies
@@ -374,21 +373,9 @@ def write_stream(
 ) -> None:
     """A safetensors file, read, converted and written one tensor at a time."""
     head, _ = file_header(shapes, dtype)
-    temporary = path.with_name(f".{path.name}.part")  # always the same: what a kill left is overwritten next time
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(head)
-            for name in shapes:
-                flat = read(name).detach().to(device="cpu", dtype=dtype).contiguous().view(-1)
-                file.write(flat.view(torch.uint8).numpy().data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
-            "(what was written before is kept)"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)  # gives a full disk its space back; after the rename there is nothing here
+    part = path.with_name(f".{path.name}.part")  # always the same: what a kill left is overwritten next time
+    with replacing(path, part) as file:
+        file.write(head)
+        for name in shapes:
+            flat = read(name).detach().to(device="cpu", dtype=dtype).contiguous().view(-1)
+            file.write(flat.view(torch.uint8).numpy().data)

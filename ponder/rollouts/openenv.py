@@ -20,11 +20,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from ponder.config import ConfigError
-from ponder.rollouts.programs import asked, plain
+from ponder.rollouts.programs import asked, plain, with_answer
 from ponder.strategies.deliberation_strategy import allow_plain_text
 from ponder.strategies.turns import Episode, is_final
 from ponder.tasks.openenv import (
@@ -217,8 +217,7 @@ def _end(episode: Episode, answer: str) -> None:
     if whole is None:
         return
     thought = whole.reasoning + (f"\n{whole.answer}" if whole.answer.strip() else "")
-    finish = "stop" if answer else whole.finish_reason if whole.finish_reason != "pause" else "length"
-    episode.prefix = replace(whole, reasoning=thought, answer=answer, finish_reason=finish)
+    episode.prefix = with_answer(whole, thought, answer)
 
 
 def openenv_turns(*_: Any) -> OpenEnvTurns:

@@ -195,13 +195,18 @@ def program_turns(*_: Any) -> ProgramReasoning:
     return ProgramReasoning(turns=4, ask_for=ASK_TURNS)
 
 
+def with_answer(whole: Completion, reasoning: str, answer: str) -> Completion:
+    """A rollout's completion with what became its answer; without one, a pause was its limit."""
+    finish = "stop" if answer else whole.finish_reason if whole.finish_reason != "pause" else "length"
+    return replace(whole, reasoning=reasoning, answer=answer, finish_reason=finish)
+
+
 def _end(episode: Episode, printed: str, program_text: str) -> Ending:
     """What was printed becomes the answer; the program, where it was the answer, is then part of the reasoning."""
     whole = episode.prefix
     assert whole is not None
     thought = whole.reasoning if not program_text or whole.reasoning == program_text else whole.reasoning + program_text
-    finish = "stop" if printed else whole.finish_reason if whole.finish_reason != "pause" else "length"
-    episode.prefix = replace(whole, reasoning=thought, answer=printed, finish_reason=finish)
+    episode.prefix = with_answer(whole, thought, printed)
     return "answer" if printed else "unparseable" if not episode.counts["programs"] else "turns"
 
 

@@ -10,7 +10,6 @@ what to do.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import math
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder.config import ConfigError, lookup, nearest
-from ponder.files import write_atomic
+from ponder.files import file_hash, write_atomic
 from ponder.scorers.base import TokenScorer
 
 if TYPE_CHECKING:
@@ -97,6 +96,14 @@ def number(facts: Mapping[str, Any], key: str, default: float, folder: Path) -> 
         raise ConfigError(f"{folder / FACTS}: {key} is too large for a number; train the scorer again") from None
 
 
+def shift_and_scale(folder: Path, facts: Mapping[str, Any]) -> tuple[float, float]:
+    """Of a scorer.json, checked."""
+    shift, scale = (number(facts, name, default, folder) for name, default in (("shift", 0.0), ("scale", 1.0)))
+    if scale <= 0:
+        raise ConfigError(f"{folder / FACTS}: scale = {scale} must be positive; train the scorer again")
+    return shift, scale
+
+
 def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
     """Replace scorer.json in one step; the folder is made where it is missing, and the format's number is added."""
     write_atomic(Path(folder) / FACTS, json.dumps({"format": FORMAT, **facts}, indent=1) + "\n")
@@ -106,15 +113,10 @@ def fingerprint(path: str | Path) -> str:
     """16 hex digits of everything that a scorer's scores depend on: scores are stored under it. Files that a kind of
     one's own keeps beside scorer.json are included, but not hidden files and texts (.md)."""
     folder = scorer_folder(path)
-    digest = hashlib.sha256()
     known = (folder / FACTS, folder / HEAD, *sorted((folder / TRUNK).glob("*.safetensors")))
     others = (file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
-    for file in (*known, *sorted(file for file in others if file not in known and file.suffix != ".md")):
-        if file.exists():
-            with open(file, "rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()[:16]
+    more = sorted(file for file in others if file not in known and file.suffix != ".md")
+    return file_hash(*(file for file in (*known, *more) if file.exists()))[:16]
 
 
 def load_head(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

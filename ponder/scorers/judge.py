@@ -28,7 +28,7 @@ from dataclasses import replace
 from random import Random
 from typing import Literal
 
-from ponder.engine.base import gathered
+from ponder.engine.base import gather_or_cancel
 from ponder.grading import counted_answer
 from ponder.types import Completion, Engine, Message, SamplingParams, text_seed
 
@@ -114,7 +114,9 @@ class Judge:
 
     async def _grade(self, problem: str, texts: Sequence[str]) -> tuple[list[float], int]:
         distinct = list(dict.fromkeys(texts))
-        replies = await gathered([self._ask(GRADE, self.votes, problem=problem, answer=text) for text in distinct])
+        replies = await gather_or_cancel(
+            [self._ask(GRADE, self.votes, problem=problem, answer=text) for text in distinct]
+        )
         # counted: 1 cut out of 10 is no grade
         parsed = [[parse_grade(counted_answer(reply)) for reply in each] for each in replies]
         self._record([grade is not None for each in parsed for grade in each], replies)
@@ -128,7 +130,7 @@ class Judge:
     async def _compare(self, problem: str, texts: Sequence[str]) -> tuple[list[float], int]:
         pairs = pairings(len(texts), self.rounds, text_seed(self.seed, "judge", problem, *texts))
         pairs = [(a, b) for a, b in pairs if texts[a] != texts[b]]
-        replies = await gathered(
+        replies = await gather_or_cancel(
             [self._ask(COMPARE, 1, problem=problem, first=texts[a], second=texts[b]) for a, b in pairs]
         )
         choices = [parse_letter(reply[0].answer) for reply in replies]

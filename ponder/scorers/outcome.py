@@ -32,7 +32,7 @@ from ponder.models.weights import load_model, save_model, write_tensors
 from ponder.scorers import files
 from ponder.scorers.base import Key, TokenScorer
 from ponder.scorers.logistic import expit
-from ponder.scorers.packing import NUM_LOGPROB_FEATURES, CompletionGroup, Pack, packs
+from ponder.scorers.packing import NUM_LOGPROB_FEATURES, CompletionGroup, Pack, read_packed
 
 WEIGHT, BIAS, LOGPROB_WEIGHT = "score.weight", "score.bias", "surprise.weight"  # names in head.safetensors
 
@@ -96,16 +96,10 @@ class OutcomeScorer(TokenScorer):
                     f"the scorer {self.name!r} needs the sampler's logprobs, and these completions have none; train "
                     "one with logprobs=false"
                 )
-        unique = [group.unique() for group in groups]
-        distinct = [group for group, _ in unique]
-        logits = [np.zeros(len(group)) for group in distinct]
-        for pack in packs(distinct, max_tokens=self.max_tokens):
-            done = 0
-            values = self._values(pack).double().cpu().numpy()
-            for index, first, end in pack.slices:
-                logits[index][first:end] = values[done : done + end - first]
-                done += end - first
-        return [expit(self.scale * x + self.shift)[inverse] for x, (_, inverse) in zip(logits, unique, strict=True)]
+        logits = read_packed(
+            groups, lambda pack: self._values(pack).double().cpu().numpy(), dtype=np.float64, max_tokens=self.max_tokens
+        )
+        return [expit(self.scale * x + self.shift) for x in logits]
 
     def _values(self, pack: Pack) -> Tensor:
         """The head's output (B,) for the completions of a pack."""
@@ -134,16 +128,15 @@ class OutcomeScorer(TokenScorer):
         except ConfigError as error:
             raise ConfigError(f"the scorer in {folder} has no usable network: {error}") from None
         width = model.config.hidden_size
-        scale, head = files.number(facts, "scale", 1.0, folder), new_head(width, logprobs=facts.get("logprobs") is True)
-        if scale <= 0:
-            raise ConfigError(f"{folder / files.FACTS}: scale = {scale} must be positive; train the scorer again")
+        head = new_head(width, logprobs=facts.get("logprobs") is True)
+        shift, scale = files.shift_and_scale(folder, facts)
         return cls(
             model,
             files.load_head(folder, {name: tuple(tensor.shape) for name, tensor in head.items()}),
             name=facts["name"],
             policy=facts["policy"],
             scale=scale,
-            shift=files.number(facts, "shift", 0.0, folder),
+            shift=shift,
             facts=facts,
             key=key,
             **cls._options(facts, folder),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,21 @@ def packs(groups: Sequence[CompletionGroup], *, max_tokens: int) -> Iterator[Pac
         load += size
     if slices:
         yield pack(groups, slices)
+
+
+def read_packed(
+    groups: Sequence[CompletionGroup], read: Callable[[Pack], NDArray[Any]], *, width: tuple[int, ...] = (),
+    dtype: type[np.floating[Any]], max_tokens: int,
+) -> list[NDArray[Any]]:  # fmt: skip
+    """What `read` gives of each completion (B ...) of every group; equal ones are read once. width: of a row."""
+    unique = [group.unique() for group in groups]
+    found = [np.zeros((len(group), *width), dtype) for group, _ in unique]
+    for pack in packs([group for group, _ in unique], max_tokens=max_tokens):
+        values, done = read(pack), 0
+        for index, first, end in pack.slices:
+            found[index][first:end] = values[done : done + end - first]
+            done += end - first
+    return [rows[inverse] for rows, (_, inverse) in zip(found, unique, strict=True)]
 
 
 def _slices(groups: Sequence[CompletionGroup], max_tokens: int) -> Iterator[tuple[PackSlice, int]]:

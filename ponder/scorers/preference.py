@@ -140,19 +140,11 @@ class PreferenceScorer(RewardModel):
     def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> PreferenceScorer:
         reader = _open_reader(folder, facts)
         shapes = {name: tuple(t.shape) for name, t in new_preference_head(reader.num_features).items()}
-        shift, scale = shift_and_scale(folder, facts)
+        shift, scale = files.shift_and_scale(folder, facts)
         return cls(
             reader, files.load_head(folder, shapes), name=facts["name"], model=facts.get("model", ""), facts=facts,
             shift=shift, scale=scale, key=key,
         )  # fmt: skip
-
-
-def shift_and_scale(folder: Path, facts: Mapping[str, Any]) -> tuple[float, float]:
-    """Of a scorer.json, checked."""
-    shift, scale = (files.number(facts, name, default, folder) for name, default in (("shift", 0.0), ("scale", 1.0)))
-    if scale <= 0:
-        raise ConfigError(f"{folder / files.FACTS}: scale = {scale} must be positive; train the scorer again")
-    return shift, scale
 
 
 def _open_reader(folder: Path, facts: dict[str, Any]) -> Reader:

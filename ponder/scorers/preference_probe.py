@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ponder.scorers import files
 from ponder.scorers.base import Key, by_prompt
-from ponder.scorers.preference import head_rewards, shift_and_scale
+from ponder.scorers.preference import head_rewards
 from ponder.scorers.probe import Probe
 from ponder.scorers.reward import Floats, RewardModel
 from ponder.types import Completion, Message
@@ -44,12 +44,7 @@ class PreferenceProbe(Probe, RewardModel):
 
     def raw_states(self, hidden_BF: NDArray[np.float32]) -> Floats:
         """r from kept states."""
-        size = self.head["mean"].shape[0]
-        if hidden_BF.shape[1] != size:
-            raise ValueError(
-                f"hidden states of {hidden_BF.shape[1]} numbers, where {self.name!r} needs {size}; it was trained for "
-                "another policy"
-            )
+        self.check_states(hidden_BF)
         return cast(Floats, head_rewards(torch.from_numpy(hidden_BF), self.head).numpy())
 
     def raw(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> Floats:
@@ -72,5 +67,5 @@ class PreferenceProbe(Probe, RewardModel):
     def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> PreferenceProbe:
         found = super().load(folder, facts, key=key)
         assert isinstance(found, cls)
-        found.shift, found.scale = shift_and_scale(folder, facts)
+        found.shift, found.scale = files.shift_and_scale(folder, facts)
         return found

@@ -26,7 +26,7 @@ from ponder.scorers import files
 from ponder.scorers.base import Key, TokenScorer
 from ponder.scorers.logistic import expit
 from ponder.scorers.outcome import check_ids
-from ponder.scorers.packing import CompletionGroup, packs
+from ponder.scorers.packing import CompletionGroup, Pack, read_packed
 from ponder.types import Completion
 
 Floats = NDArray[np.float64]
@@ -74,16 +74,20 @@ class Probe(TokenScorer):
 
     def probabilities(self, hidden_BF: NDArray[np.float32]) -> Floats:
         """Probabilities from hidden states."""
+        self.check_states(hidden_BF)
+        x = (torch.from_numpy(hidden_BF) - self.head["mean"]) / self.head["scale"]
+        if "inner.weight" in self.head:
+            x = torch.relu(x @ self.head["inner.weight"].T + self.head["inner.bias"])
+        return expit((x @ self.head["weight"] + self.head["bias"]).double().numpy())
+
+    def check_states(self, hidden_BF: NDArray[np.float32]) -> None:
+        """ValueError for hidden states of another network."""
         size = self.head["mean"].shape[0]
         if hidden_BF.shape[1] != size:
             raise ValueError(
                 f"hidden states of {hidden_BF.shape[1]} numbers, where the probe {self.name!r} needs {size}; it was "
                 "trained for another policy"
             )
-        x = (torch.from_numpy(hidden_BF) - self.head["mean"]) / self.head["scale"]
-        if "inner.weight" in self.head:
-            x = torch.relu(x @ self.head["inner.weight"].T + self.head["inner.bias"])
-        return expit((x @ self.head["weight"] + self.head["bias"]).double().numpy())
 
     def score(self, groups: Sequence[CompletionGroup]) -> list[Floats]:
         return [self.probabilities(states) for states in self.states(groups)]
@@ -96,17 +100,13 @@ class Probe(TokenScorer):
             self._trunk = hub.load(folder, dtype=None)[0]
         for group in groups:
             check_ids(group, self._trunk)
-        unique = [group.unique() for group in groups]
-        distinct = [group for group, _ in unique]
-        found = [np.zeros((len(group), self.head["mean"].shape[0]), np.float32) for group in distinct]
-        for pack in packs(distinct, max_tokens=self.max_tokens):
-            hidden = packed.hidden(self._trunk, torch.from_numpy(pack.tokens_N), Layout(pack.segments))
-            values = completion_states(hidden, *map(torch.from_numpy, pack.ends())).numpy()
-            done = 0
-            for index, first, end in pack.slices:
-                found[index][first:end] = values[done : done + end - first]
-                done += end - first
-        return [values[inverse] for values, (_, inverse) in zip(found, unique, strict=True)]
+        trunk, width = self._trunk, self.head["mean"].shape[0]
+
+        def read(pack: Pack) -> NDArray[np.float32]:
+            hidden = packed.hidden(trunk, torch.from_numpy(pack.tokens_N), Layout(pack.segments))
+            return completion_states(hidden, *map(torch.from_numpy, pack.ends())).numpy()
+
+        return read_packed(groups, read, width=(width,), dtype=np.float32, max_tokens=self.max_tokens)
 
     def save(self, folder: str | Path) -> None:
         write_tensors(self.head, Path(folder) / files.HEAD, torch.float32)

@@ -29,7 +29,7 @@ from ponder.models.packed import PackedOps
 from ponder.models.segments import Layout
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open
 from ponder.models.transformer import Transformer
-from ponder.scorers.packing import CompletionGroup, Pack, packs
+from ponder.scorers.packing import CompletionGroup, Pack, read_packed
 from ponder.types import Message
 
 Pool = Literal["mean", "last"]
@@ -122,16 +122,13 @@ class Reader:
         found = [np.full((len(group), self.num_features), np.nan, np.float32) for group in groups]
         kept = [np.flatnonzero(self.fits(group)) for group in groups]
         fitting = [_chosen(group, rows) for group, rows in zip(groups, kept, strict=True)]
-        unique = [group.unique() for group in fitting]
-        values = [np.zeros((len(group), self.num_features), np.float32) for group, _ in unique]
-        for pack in packs([group for group, _ in unique if len(group)], max_tokens=self.max_tokens):
-            rows_BF = torch.cat([pooled(hidden, pack, self.pool) for hidden in self.hidden(pack)], 1).cpu().numpy()
-            owners, done = [i for i, (group, _) in enumerate(unique) if len(group)], 0
-            for index, first, end in pack.slices:
-                values[owners[index]][first:end] = rows_BF[done : done + end - first]
-                done += end - first
-        for rows, own, value, (_, inverse) in zip(kept, found, values, unique, strict=True):
-            own[rows] = value[inverse]
+        values = read_packed(
+            fitting,
+            lambda pack: torch.cat([pooled(hidden, pack, self.pool) for hidden in self.hidden(pack)], 1).cpu().numpy(),
+            width=(self.num_features,), dtype=np.float32, max_tokens=self.max_tokens,
+        )  # fmt: skip
+        for rows, own, value in zip(kept, found, values, strict=True):
+            own[rows] = value
         return found
 
 

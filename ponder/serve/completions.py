@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ponder.engine.base import gather_or_cancel
 from ponder.serve.errors import ApiError
 from ponder.serve.events import Event, EventLog, padded
 from ponder.serve.generation import (
@@ -159,13 +159,7 @@ class ChatJob(GenerationJob):
         self.log.put(Event(kind, len(self.log.events), padded(text) if is_padded else text))
 
     async def work(self) -> str:
-        tasks = [asyncio.ensure_future(self._choose(choice)) for choice in self.choices]
-        try:
-            await asyncio.gather(*tasks)
-        finally:  # one that failed ends the others
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await gather_or_cancel([self._choose(choice) for choice in self.choices])
         return "length" if any(choice.finish_reason == "length" for choice in self.choices) else "stop"
 
     async def end(self, status: str, error: Failed | None) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ponder.config import ConfigError
-from ponder.engine.base import RedrawingWrapper
+from ponder.engine.base import RedrawingWrapper, gather_or_cancel
 from ponder.serve.modes import ComputePlan
 from ponder.serve.thoughts import SampleQueue, Thoughts
 from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
@@ -119,13 +119,7 @@ class MeteredEngine(RedrawingWrapper):
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]:
-        tasks = [asyncio.create_task(self._sample(prompt, params, index)) for index in range(first, first + n)]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)  # until all of them are counted
+        return await gather_or_cancel([self._sample(prompt, params, index) for index in range(first, first + n)])
 
     async def _sample(self, prompt: Any, params: SamplingParams, index: int) -> Completion:
         completion: list[Completion] = []

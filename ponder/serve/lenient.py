@@ -84,12 +84,7 @@ def chat_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if "reasoning" in kept:
         requested.openrouter(kept.pop("reasoning"))
     notes += _where_reasoning_goes(kept)
-    if "max_tokens" in kept:
-        limit = kept.pop("max_tokens")
-        if kept.get("max_completion_tokens") is None:
-            kept["max_completion_tokens"] = limit
-        elif limit not in (None, kept["max_completion_tokens"]):
-            raise _contradiction("max_tokens", "max_completion_tokens")
+    _rename_limit(kept, "max_completion_tokens")
     requested.write(kept)
     return kept, notes + requested.notes
 
@@ -207,6 +202,16 @@ class RequestedReasoning:
         data["compute"] = {**compute, "max_reasoning_tokens": self._budget[1]}
 
 
+def _rename_limit(data: dict[str, Any], ours: str) -> None:
+    """max_tokens under the name that this API has for it."""
+    if "max_tokens" in data:
+        limit = data.pop("max_tokens")
+        if data.get(ours) is None:
+            data[ours] = limit
+        elif limit not in (None, data[ours]):
+            raise _contradiction("max_tokens", ours)
+
+
 def _where_reasoning_goes(data: dict[str, Any]) -> list[str]:
     """Fields that say where thoughts are to appear. Here they do so nowhere; only who counts on them is refused."""
     notes = []
@@ -238,12 +243,7 @@ def response_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     from ponder.serve.tool_kinds import is_known
 
     kept, notes = without_sampling(data)
-    if "max_tokens" in kept:
-        limit = kept.pop("max_tokens")
-        if kept.get("max_output_tokens") is None:
-            kept["max_output_tokens"] = limit
-        elif limit not in (None, kept["max_output_tokens"]):
-            raise _contradiction("max_tokens", "max_output_tokens")
+    _rename_limit(kept, "max_output_tokens")
     tools = kept.get("tools")
     if isinstance(tools, list) and kept.get("tool_choice") in (None, "auto", "none"):
         is_run = [not isinstance(tool, dict) or is_known(tool.get("type")) for tool in tools]

@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from ponder.config import ConfigError
-from ponder.engine.base import RedrawingWrapper
+from ponder.engine.base import RedrawingWrapper, gather_or_cancel
 from ponder.serve.items import Thought, prompt_of
 from ponder.serve.mcp import Toolbox, ToolResult
 from ponder.serve.tools import TOOL_RESPONSE, Call, CallParser, tool_instructions
-from ponder.strategies.base import gather_or_cancel
 from ponder.types import Capabilities, Completion, Engine, Message, SamplingParams, Usage, text_seed
 
 # may this call, of a tool with these arguments, be made?

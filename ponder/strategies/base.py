@@ -17,7 +17,6 @@ Everything that a strategy requests of an engine or a scorer goes through its Wo
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder.config import ConfigError
+from ponder.engine.base import gather_or_cancel
 from ponder.grading import counted_answer
 from ponder.scorers.base import floats
 from ponder.strategies.keys import Key, keys_of
@@ -331,18 +331,6 @@ def parse_options(parts: Sequence[str]) -> dict[str, int | bool | str]:
         booleans: dict[str, bool] = {"true": True, "false": False}
         options[name] = int(value) if value.isascii() and value.isdecimal() else booleans.get(value.lower(), value)
     return options
-
-
-async def gather_or_cancel(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """All results in order. If one fails, or this call is cancelled, all of them are cancelled."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 def joined(prefix: Completion, continuation: Completion) -> Completion:

@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from ponder.config import ConfigError
+from ponder.engine.base import gather_or_cancel
 from ponder.grading import counted_answer
 from ponder.grading.examples import Examples, arguments_of, examples_of
-from ponder.strategies.base import Work, gather_or_cancel, strategy
+from ponder.strategies.base import Work, strategy
 from ponder.strategies.inputs import similar
 from ponder.strategies.programs import Candidates, Choosing, log_odds, prepare, submissions
 from ponder.strategies.sampling import by_vote, num_samples

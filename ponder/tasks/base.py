@@ -170,8 +170,7 @@ class ProceduralTask(BaseTask):
         seed: int = 0,
         size: int = 500,
     ) -> None:
-        if split not in SPLITS:
-            raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
+        check_split(split)
         for dial, value, min_value in (("size", size, 1), ("seed", seed, 0)):
             if not isinstance(value, int) or value < min_value:
                 raise ConfigError(f"{dial}={value} must be a whole number of {min_value} or more")
@@ -268,6 +267,18 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
             raise ConfigError(f"task {spec!r}: {part!r} is not dial=value, as in {name}:level=3-6,size=200")
         values[key.strip()] = int(value) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", value) else value.strip()
     return name, values
+
+
+def check_split(split: str) -> None:
+    """ConfigError for a split that no task has."""
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
+
+
+def check_size(size: Any, what: str = "problems") -> None:
+    """ConfigError for a number of first problems that leaves none; None is all of them."""
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigError(f"size={size} leaves no {what}; use at least 1")
 
 
 def level_range(level: int | str | None, default: Sequence[int]) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from ponder.processes import num_cores
 from ponder.sandbox.base import Language, Program
 from ponder.sandbox.executions import shared
 from ponder.sandbox.languages import STANDARDS
-from ponder.tasks.base import ListedTask, parse_spec
+from ponder.tasks.base import ListedTask, check_size, parse_spec
 from ponder.tasks.file import read_rows
 from ponder.tasks.judge import Judged, JudgingSandbox, judge
 from ponder.tasks.packages import ContestPackage, find_packages
@@ -142,8 +142,7 @@ def cms_task(
     if chosen["judged"] not in (0, 1):
         raise ConfigError(f"judged={chosen['judged']} must be 1, or 0 to draw samples without judging them")
     size = chosen["size"]
-    if size is not None and (not isinstance(size, int) or size < 1):
-        raise ConfigError(f"size={size} leaves no problems; use at least 1")
+    check_size(size)
     packages = _only(find_packages(path), chosen["only"])[:size]
     root = Path(path).expanduser()
     task = CmsTask(

@@ -38,7 +38,7 @@ from ponder.sandbox.calls import Asserts, Tested, Unit, call_of
 from ponder.sandbox.executions import shared
 from ponder.sandbox.inside import wire
 from ponder.tasks.asserts import FunctionTests, calls_of, check_fields, humaneval_tests, mbpp_tests
-from ponder.tasks.base import BaseTask, ListedTask
+from ponder.tasks.base import BaseTask, ListedTask, check_size
 from ponder.tasks.published import Benchmark, Hub, rows_of
 from ponder.tasks.variations import variations
 from ponder.types import Message, Problem, Task, Verdict
@@ -315,8 +315,7 @@ def _problem(row: Mapping[str, Any], task: str, text: str, tests: FunctionTests,
 
 
 def _task(name: str, items: list[CodeItem], origin: Any, size: int | None, **options: Any) -> CodeTask:
-    if size is not None and size < 1:
-        raise ConfigError(f"size={size} leaves no problems; use at least 1")
+    check_size(size)
     if not items:
         raise ConfigError(f"{name} has no problems in the split {options['split']}")
     task = CodeTask(name, items[:size], **options)

@@ -20,13 +20,12 @@ their authors, the collection is CC BY 4.0. The columns were taken from the data
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.files import write_atomic
+from ponder.files import jsonl, write_atomic
 from ponder.tasks.datahub import Row, hub_rows
 
 REPO, CONFIG = "open-r1/codeforces", "default"
@@ -120,4 +119,4 @@ def _incomplete(row: Row) -> str:
 
 def write_rows(rows: Sequence[Row], path: str | Path) -> None:
     """One object a line."""
-    write_atomic(Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_atomic(Path(path), jsonl(rows))

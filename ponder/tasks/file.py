@@ -32,7 +32,7 @@ from ponder.files import file_hash, well_formed
 from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, name_of, numbered_lines
 from ponder.rewarding import chosen_by_flags
-from ponder.tasks.base import ListedTask
+from ponder.tasks.base import ListedTask, check_size
 from ponder.tasks.columns import ALIASES, canonical, is_table, table_rows
 from ponder.types import Message, Problem, Verdict, Verifier
 
@@ -76,8 +76,7 @@ def file_task(
         size, verifier = (int(value), verifier) if name == "size" else (size, verifier or value)
     if (stray := re.search(r",(\w+)=[^,/]*$", path)) and not Path(path).exists():
         raise ConfigError(f"task 'file:{path}' has no dial {stray[1]!r}; a file takes verifier= and size=")
-    if size is not None and size < 1:
-        raise ConfigError(f"size={size} leaves no problems; use at least 1")
+    check_size(size)
     name = "/".join(Path(path).parts[-name_parts:]).removesuffix(".gz").removesuffix(".jsonl")
     rows = list(read_rows(path))
     found = ((where, problem_of(canonical(row, where), name, where)) for where, row in rows)

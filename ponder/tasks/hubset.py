@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 
 from ponder.config import ConfigError, nearest
+from ponder.tasks.base import check_size
 from ponder.tasks.columns import canonical
 from ponder.tasks.datahub import Row, hub_rows, parts_of
 from ponder.tasks.file import FileTask, choose_verifier, problem_of, unique_problems, verifier_of
@@ -30,8 +31,7 @@ def hub_task(
     """The problems of one split of a data set, in the hub's order; `seed` changes nothing."""
     repo, dials = read_spec(spec)
     size = int(dials["size"]) if size is None and "size" in dials else size
-    if size is not None and size < 1:
-        raise ConfigError(f"size={size} leaves no problems; use at least 1")
+    check_size(size)
     config, part = dials.get("config") or only_config(repo), dials.get("split", split)
     try:
         rows, revision = hub_rows(repo, config, part)

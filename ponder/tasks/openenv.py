@@ -34,7 +34,7 @@ from urllib.parse import parse_qsl
 
 from ponder.config import ConfigError, nearest
 from ponder.grading.verifiers import undecided, verdict
-from ponder.tasks.base import SPLITS, BaseTask
+from ponder.tasks.base import BaseTask
 from ponder.types import Message, Problem, Verdict, text_seed
 
 SECONDS = 30.0  # for connecting, and for each message
@@ -335,8 +335,6 @@ def openenv_task(rest: str, *, split: str = "test", seed: int = 0, **dials: Any)
             raise ConfigError(f"openenv: has no dial {name!r}{nearest(name, ['size', 'best', 'field'])}")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"openenv:{rest} names no server; write openenv:http://HOST:PORT?size=100")
-    if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
     try:
         size, best = int(given.get("size", 500)), float(given.get("best", 1))
     except ValueError:

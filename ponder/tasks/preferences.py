@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike
 from ponder.config import ConfigError, nearest
 from ponder.files import file_hash
 from ponder.intervals import Z, wilson
+from ponder.tasks.base import check_size
 from ponder.tasks.comparison_rows import ComparedAnswers, Row, read_helpsteer3, read_row, read_ultrafeedback
 from ponder.tasks.datahub import hub_files
 from ponder.tasks.file import read_rows
@@ -121,8 +122,7 @@ def load_comparisons(
     kept = every if split == "all" else made[split]
     if not kept:
         raise ConfigError(f"{spec} has no comparison in its split {split}; {len(every)} in all")
-    if size is not None and size < 1:
-        raise ConfigError(f"size={size} leaves no comparison; use at least 1")
+    check_size(size, "comparison")
     return ComparisonSet(
         name=name, split=split, comparisons=tuple(kept[:size]), origin=tuple(origin), dropped=dict(dropped),
         notes=tuple(_notes(all_found, every, dropped)),

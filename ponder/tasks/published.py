@@ -27,7 +27,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.grading.verifiers import VERIFIERS
-from ponder.tasks.base import level_range
+from ponder.tasks.base import check_size, level_range
 from ponder.tasks.datahub import Row, hub_rows
 from ponder.tasks.file import FileTask, problem_of, read_rows
 from ponder.types import Problem
@@ -91,8 +91,7 @@ def published(
     if not problems:
         raise ConfigError(f"{name} has no problem with an answer in its split {split}")
     problems = _chosen(name, split, problems, level=level, subject=subject, year=year)
-    if size is not None and size < 1:
-        raise ConfigError(f"size={size} leaves no problems; use at least 1")
+    check_size(size)
     task = BenchmarkTask(name, problems[:size], VERIFIERS[entry.verifier], split=split)
     task.origin, task.is_gated = origin, entry.is_gated
     return task

@@ -19,7 +19,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.grading.verifiers import undecided
-from ponder.tasks.base import ListedTask
+from ponder.tasks.base import ListedTask, check_size
 from ponder.tasks.file import problem_of
 from ponder.tasks.published import Benchmark, Hub, rows_of
 from ponder.types import Problem, Task, Verdict
@@ -65,8 +65,7 @@ def refusal_set(name: str, *, split: str = "test", seed: int = 0, size: int | No
     """The prompts of a set, in its order; `seed` changes nothing."""
     if split != "test":
         raise ConfigError(f"{name} is for measuring only; it has no split {split!r}")
-    if size is not None and size < 1:
-        raise ConfigError(f"size={size} leaves no prompts; use at least 1")
+    check_size(size, "prompts")
     rows, origin = rows_of(name, SETS[name], split)
     problems = [problem_of(row, name, where) for where, row in rows]
     for problem, (where, _) in zip(problems, rows, strict=True):

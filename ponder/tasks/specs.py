@@ -31,7 +31,7 @@ from ponder.config import ConfigError, lookup, nearest
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks import code, refusal_sets
 from ponder.tasks.arithmetic import arithmetic
-from ponder.tasks.base import SPLITS, Mixture, as_task, parse_spec
+from ponder.tasks.base import Mixture, as_task, check_split, parse_spec
 from ponder.tasks.benchmarks import LOADERS
 from ponder.tasks.desk import desk
 from ponder.tasks.file import FileTask, choose_verifier, distinct_parts, file_task
@@ -146,8 +146,7 @@ def _whole(shares: Sequence[Fraction]) -> list[int]:
 
 def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | None, **dials: Any) -> Task:
     kind, _, rest = spec.partition(":")
-    if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
+    check_split(split)
     if kind == "file":
         return _call(file_task, spec, rest, split=split, seed=seed, verifier=verifier, **dials)
     if kind == "hub":

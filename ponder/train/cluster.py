@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import platform
 import time
@@ -34,7 +33,7 @@ from torch import Tensor
 from ponder.config import ConfigError
 from ponder.engine.base import BaseEngine, EngineLost
 from ponder.engine.local import EngineError, LocalEngine
-from ponder.files import append_jsonl, read_jsonl, write_atomic
+from ponder.files import append_jsonl, jsonl, read_jsonl, write_atomic
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
@@ -411,7 +410,7 @@ class ClusterEngine(BaseEngine):
         """A run that goes on at a step asks for it anew."""
         if self._ledger.exists():
             rows = [row for row in read_jsonl(self._ledger, "step") if row["step"] < step]
-            write_atomic(self._ledger, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            write_atomic(self._ledger, jsonl(rows))
 
     def close(self) -> None:
         """End the process of every engine. One that is gone already is no error."""

@@ -40,12 +40,14 @@ from ponder.train.replica import (
     HiddenReading,
     Logprobs,
     LossFunction,
-    NonFiniteLoss,
     Packed,
     Replica,
     Sums,
     Traced,
     Values,
+    refuse_gradient,
+    refuse_loss,
+    refuse_step,
     total_of,
 )
 
@@ -168,8 +170,7 @@ class Trainer:
             total.memory.add_(other.memory)
         for name, view in total.views().items():
             self.parameters[name].grad = view
-        if not torch.isfinite(torch.tensor(sums["loss"])):
-            raise NonFiniteLoss(f"the loss is {sums['loss']}; the weights were not changed. Lower the step size")
+        refuse_loss(sums["loss"])
         return sums
 
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
@@ -210,11 +211,9 @@ class Trainer:
 
         Raises NonFiniteLoss, or a ValueError for numbers that nothing can step with, without stepping.
         """
-        if not 0 <= lr < math.inf or not max_norm >= 0:  # nan is refused too
-            raise ValueError(f"lr={lr}, max_norm={max_norm} must be finite, 0 or more; the weights were not changed")
+        refuse_step(lr, max_norm)
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm or math.inf, foreach=False)
-        if not torch.isfinite(norm):
-            raise NonFiniteLoss("the gradient is not finite; the weights were not changed. Lower the step size")
+        refuse_gradient(norm.item())
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()

@@ -20,7 +20,6 @@ What is left out: a judge that is a language model, scored several times, of whi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.files import write_atomic
+from ponder.files import jsonl, write_atomic
 from ponder.train.sft import read_solutions
 from ponder.train.star import StarConfig, star, system_of
 from ponder.types import Engine, Task
@@ -97,7 +96,7 @@ async def policy_rows(
             "its prompt yet: train that first (desk: recipes/desk_1_read_nano_cpu.toml), or draw more --samples"
         )
     mixed = mix(rows, policy, direct=direct, seed=config.seed)
-    write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in mixed))
+    write_atomic(out, jsonl(mixed))
     return facts | {"rows": len(mixed), "extra": len(rows["extra"]), "direct": direct}
 
 

@@ -9,6 +9,7 @@ What the processes of a machine do together is in train/distributed.py.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,6 +75,24 @@ class HiddenLoss(HiddenReading):
 
 class NonFiniteLoss(RuntimeError):
     """Stops a run before a bad number reaches the weights."""
+
+
+def refuse_loss(loss: float) -> None:
+    """NonFiniteLoss for one that is not finite."""
+    if not math.isfinite(loss):
+        raise NonFiniteLoss(f"the loss is {loss}; the weights were not changed. Lower the step size")
+
+
+def refuse_step(lr: float, max_norm: float) -> None:
+    """ValueError for numbers that nothing can step with."""
+    if not 0 <= lr < math.inf or not max_norm >= 0:  # nan is refused too
+        raise ValueError(f"lr={lr}, max_norm={max_norm} must be finite, 0 or more; the weights were not changed")
+
+
+def refuse_gradient(norm: float) -> None:
+    """NonFiniteLoss for a gradient whose norm is not finite."""
+    if not math.isfinite(norm):
+        raise NonFiniteLoss("the gradient is not finite; the weights were not changed. Lower the step size")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -38,7 +37,7 @@ from ponder.models.weights import CONFIG, WEIGHTS, config_json, save_model
 from ponder.train.distributed import deal
 from ponder.train.policy import Policy
 from ponder.train.publish import PublishedWeights, WeightStore, create
-from ponder.train.replica import Logprobs, NonFiniteLoss, Sums, Values, total_of
+from ponder.train.replica import Logprobs, Sums, Values, refuse_gradient, refuse_loss, refuse_step, total_of
 from ponder.trained_on import record_training
 
 
@@ -140,17 +139,14 @@ class ShardedLearner:
         """Set the gradient to the sum over all batches; the summed loss and metrics. Raises NonFiniteLoss."""
         _, passes = self._deal(batches)
         sums = total_of(self._ask("backward", [(own, loss_function) for own in passes]))
-        if not math.isfinite(sums["loss"]):
-            raise NonFiniteLoss(f"the loss is {sums['loss']}; the weights were not changed. Lower the step size")
+        refuse_loss(sums["loss"])
         return sums
 
     def step(self, *, lr: float, max_norm: float) -> float:
         """Clip the gradient and step; the norm before clipping. Raises NonFiniteLoss, or a ValueError, without one."""
-        if not 0 <= lr < math.inf or not max_norm >= 0:
-            raise ValueError(f"lr={lr}, max_norm={max_norm} must be finite, 0 or more; the weights were not changed")
+        refuse_step(lr, max_norm)
         norm = self._all("step", lr, max_norm)[0]
-        if not math.isfinite(norm):
-            raise NonFiniteLoss("the gradient is not finite; the weights were not changed. Lower the step size")
+        refuse_gradient(norm)
         return float(norm)
 
     def logprobs(self, batches: Sequence[Any], temperature: float) -> list[Tensor]:

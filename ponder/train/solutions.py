@@ -16,7 +16,6 @@ where its own reasoning ends at the target: what is left out is counted, with th
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
-from ponder.files import write_atomic
+from ponder.files import jsonl, write_atomic
 from ponder.grading import grade
 from ponder.grading.plain_arithmetic import calculation, number
 from ponder.rewarding import rewarding
@@ -102,7 +101,7 @@ def from_solutions(task: Task, style: str, dropped: Counter[str]) -> Iterator[Ro
 
 def write_rows(rows: Sequence[Row], out: str | Path) -> None:
     """Write rows as JSON Lines, whole or not at all."""
-    write_atomic(Path(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_atomic(Path(out), jsonl(rows))
 
 
 # ---- the styles ----------------------------------------------------------------------------------------------------

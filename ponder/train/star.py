@@ -31,7 +31,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError, check, setting
-from ponder.files import append_jsonl, lock_beside, write_atomic
+from ponder.files import append_jsonl, jsonl, lock_beside, write_atomic
 from ponder.rewarding import refuse_chosen, refuse_monitor, training
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.rollouts.progress import damaged, resumed, whole_json
@@ -219,7 +219,7 @@ class RowsFile:
         if 0 < foreign < last:
             raise ConfigError(f"{out}:{foreign} is of no problem of this task: delete that line, or give another --out")
         self.facts, self.done = facts, {fact["id"] for fact in facts}
-        write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+        write_atomic(out, jsonl(kept))
 
     def __enter__(self) -> RowsFile:
         return self

@@ -47,7 +47,7 @@ from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import read_config
 from ponder.train.batches import Batch
 from ponder.train.recipe import RLConfig
-from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, sums_of, total_of
+from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, refuse_loss, sums_of, total_of
 from ponder.train.sharded import RankError
 from ponder.train.tinker_losses import TrainedRow, built_in, in_batch, rows_of
 from ponder.trained_on import Source, record_training
@@ -200,8 +200,7 @@ class TinkerLearner:
                 losses.append(loss)
                 sums.pop("entropy", None)  # not known: nobody sends whole distributions
                 found.append(sums_of(loss, sums))
-            if not math.isfinite(total := total_of(found)["loss"]):
-                raise NonFiniteLoss(f"the loss is {total}; the weights were not changed. Lower the step size")
+            refuse_loss(total_of(found)["loss"])
             return torch.stack(losses).sum()
 
         known = [term for term in terms if term is not None]

@@ -12,7 +12,6 @@ number that a log does not have is no number (log-probabilities), or 0 where a b
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import sys
@@ -25,7 +24,7 @@ from ponder.config import ConfigError
 from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow
 from ponder.evals.exams import RESULT, summarise
 from ponder.evals.results import ExamResult
-from ponder.files import lock_beside, utf8
+from ponder.files import file_hash, lock_beside, utf8
 from ponder.grading.verifiers import VERIFIERS
 from ponder.types import FinishReason, Message, Outcome, Problem, Role, SamplingParams
 
@@ -96,7 +95,7 @@ def _write_bank(log: ForeignLog, out: Path) -> Imported:
     shutil.rmtree(draft, ignore_errors=True)
     spec = BankSpec(task=log.task, split=log.split, model=log.model, params=log.params, grader=log.grader)
     missing, notes = _missing(log), tuple(log.notes)
-    data = {"log": log.path.name, "format": log.format, "sha256": _hash(log.path), "missing": "; ".join(missing),
+    data = {"log": log.path.name, "format": log.format, "sha256": file_hash(log.path), "missing": "; ".join(missing),
             "notes": "; ".join(notes)}  # fmt: skip
     try:
         with Bank.open(draft, spec) as bank:
@@ -152,11 +151,6 @@ def _missing(log: ForeignLog) -> tuple[str, ...]:
     if not all(each.has_class for each in samples):
         found.append("answer classes (computed by ponder's verifier)")
     return tuple(found)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def params_of(known: dict[str, object], missing: list[str]) -> SamplingParams:
