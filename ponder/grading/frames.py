@@ -83,9 +83,9 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     if not is_curve and {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
         return replace(reading, key=f"{reading.name}={reading.key}")
     reading = _of_same_variable(reading, goal)
-    assert reading.node is not None
     try:
         reading = _with_its_integer(reading, goal)
+        assert reading.node is not None
         if is_curve and reading.name and reading.name == goal.name and reading.key != goal.key:
             return _with_constants_of(reading, goal) or reading
         if goal.kind == "scalar" and reading.kind == "equation" and reading.name:

@@ -70,7 +70,7 @@ def _checksum(names: Iterable[str], read: Callable[[str], Tensor]) -> str:
     found = 0
     for name in sorted(names):
         content = read(name).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        found = zlib.crc32(memoryview(content), zlib.crc32(name.encode(), found))
+        found = zlib.crc32(content.data, zlib.crc32(name.encode(), found))
     return f"{found:08x}"
 
 
