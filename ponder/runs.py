@@ -213,6 +213,14 @@ def find_checkpoints(folder: str | Path) -> list[Path]:
     return step_folders(Path(folder) / "checkpoints", "checkpoint.json")
 
 
+def best_step(run: Path) -> int:
+    """The step that the evaluations on a run's way chose. ValueError where there were none."""
+    try:
+        return int(read_object(run / "best.json", "step")["step"])
+    except FileNotFoundError:
+        raise ValueError(f"{run} was not evaluated on its way, so it has no best step: eval.every=10") from None
+
+
 def step_folders(folder: Path, file: str) -> list[Path]:
     """The folders of steps that hold this file, by number; step_00002_copy is none of them."""
     found = [path.parent for path in folder.glob(f"step_*/{file}")]

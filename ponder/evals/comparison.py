@@ -21,8 +21,7 @@ from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_
 from ponder.evals.results import Accuracy, BankSpec, Gain, SampleShares
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
-from ponder.files import read_object
-from ponder.runs import step_folders, step_of
+from ponder.runs import best_step, step_folders, step_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,20 +87,12 @@ def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
         raise ConfigError(f"{home} has no exams yet: `ponder scale {home}` examines its checkpoints")
     if not is_step:
         return [exams[0], exams[-1]] if is_alone and len(exams) > 1 else exams[-1:]
-    number = 0 if step == "base" else _best_step(home) if step == "best" else int(step)
+    number = 0 if step == "base" else best_step(home) if step == "best" else int(step)
     found = [exam for exam in exams if step_of(exam) == number]
     if not found:
         steps = ", ".join(str(step_of(exam)) for exam in exams)
         raise ConfigError(f"{home} has no exam of step {number}; it has those of {steps}")
     return found
-
-
-def _best_step(run: Path) -> int:
-    """The step that the evaluations on a run's way chose."""
-    try:
-        return int(read_object(run / "best.json", "step")["step"])
-    except FileNotFoundError:
-        raise ConfigError(f"{run} was not evaluated on its way, so it has no best step: eval.every=10") from None
 
 
 def _notes(rows: Sequence[ComparedExam]) -> tuple[str, ...]:

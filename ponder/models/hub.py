@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ponder.config import ConfigError, nearest
-from ponder.files import file_hash, read_object, read_recipe, write_atomic
+from ponder.files import file_hash, read_recipe, write_atomic
 from ponder.models import named
 from ponder.models.download import download, from_hub
 from ponder.models.hf_tokenizer import load_tokenizer
@@ -32,7 +32,7 @@ from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
-from ponder.runs import find_checkpoints, step_of
+from ponder.runs import best_step, find_checkpoints, step_of
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
@@ -251,10 +251,7 @@ def _checkpoint(run: Path, checkpoint: str) -> Path:
     if checkpoint == "base":
         return kept[0] if 0 in kept else _base(run)
     if checkpoint == "best":
-        try:
-            checkpoint = str(read_object(run / "best.json", "step")["step"])
-        except FileNotFoundError:
-            raise ConfigError(f"{run} was not evaluated on its way, so it has no best step: eval.every=10") from None
+        checkpoint = str(best_step(run))
     if checkpoint.isdecimal() and int(checkpoint) in kept:
         return kept[int(checkpoint)]
     steps = ", ".join(map(str, kept)) or "none yet"

@@ -107,9 +107,9 @@ def test_a_run_is_compared_with_itself_and_a_step_by_its_name(tmp_path: Path, ma
     assert names([run]) == ["step_00000", "step_00060"]
     for two in ([f"{run}@20", f"{run}@60"], [run / "scale" / "step_00020", run]):
         assert names(two) == ["step_00020", "step_00060"]
-    with pytest.raises(ConfigError, match="no exam of step 7; it has those of 0, 20, 60"):
+    with pytest.raises(ValueError, match="no exam of step 7; it has those of 0, 20, 60"):
         comparison([f"{run}@7"])
-    with pytest.raises(ConfigError, match="no best step: eval.every=10"):
+    with pytest.raises(ValueError, match="no best step: eval.every=10"):
         comparison([f"{run}@best"])
     (run / "best.json").write_text('{"step": 20}')
     assert names([f"{run}@base", f"{run}@best"]) == ["step_00000", "step_00020"]

@@ -72,7 +72,8 @@ def test_every_number_gets_what_its_rule_says(machine, rules):
             continue
         good = [0] * 6
         for arg in rule:
-            good[arg.index] = (OWN if arg.values[-1] == -1 else arg.values[-1]) if arg.is_in else 0
+            ours = OWN if arg.values[-1] == -1 else arg.values[-1]
+            good[arg.index] = ours if arg.is_in else max(arg.values) + 1
         assert judge(program, machine, number, *good) == ALLOW, (number, good)
         for arg in rule:
             bad = list(good)

@@ -87,7 +87,7 @@ def test_a_run_takes_the_same_steps_with_evaluations_as_without(base, evaluated,
     assert last_weights(tmp_path / "plain") == last_weights(evaluated)
     assert not (tmp_path / "plain" / EVALS).exists() and not (tmp_path / "plain" / "all_rollouts.jsonl").exists()
     assert sentence(tmp_path / "plain") == ""
-    with pytest.raises(ConfigError, match="no best step: eval.every=10"):
+    with pytest.raises(ValueError, match="no best step: eval.every=10"):
         hub.resolve(f"{tmp_path / 'plain'}@best")
 
 
