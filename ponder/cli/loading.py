@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ponder import processes
 from ponder.config import ConfigError, nearest
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ponder.types import Engine, Sampler, Scorer
 
 ENGINES = ("local", "vllm")
-C = TypeVar("C")
 
 
 def open_engine(
@@ -186,21 +185,21 @@ def check_kind(run: Path) -> None:
         raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{hint}")
 
 
-def own_recipe(verb: str, open_recipe: Callable[[str, Sequence[str]], C], recipe: str, overrides: Sequence[str]) -> C:
+def own_recipe(verb: str, recipe: str, overrides: Sequence[str]) -> Any:
     """The config of `ponder VERB`; what is a recipe of another verb is said to be one, in place of its first strange
     key."""
     try:
-        return open_recipe(recipe, overrides)
+        return _RECIPES[verb](recipe, overrides)
     except ConfigError:
-        others = [] if _opens(open_recipe, recipe) else [name for name in _RECIPES if name != verb]
-        if other := next((name for name in others if _opens(_RECIPES[name], recipe)), None):
+        others = [] if _opens(verb, recipe) else [name for name in _RECIPES if name != verb]
+        if other := next((name for name in others if _opens(name, recipe)), None):
             raise ConfigError(f"{recipe} is a recipe of `ponder {other}`, not of `ponder {verb}`") from None
         raise
 
 
-def _opens(open_recipe: Callable[[str, Sequence[str]], Any], recipe: str) -> bool:
+def _opens(verb: str, recipe: str) -> bool:
     try:
-        open_recipe(recipe, ())
+        _RECIPES[verb](recipe, ())
     except ConfigError:
         return False
     return True

@@ -17,7 +17,7 @@ from ponder.cli.app import LEARN, app
 from ponder.cli.loading import check_kind, closing, describe, open_engine, own_recipe
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_plan, resumable
-from ponder.config import ConfigError, load
+from ponder.config import ConfigError
 from ponder.files import refuse_overwriting
 from ponder.types import SamplingParams
 
@@ -137,7 +137,7 @@ def sft(
     from ponder.train.sft import SFTConfig
     from ponder.train.sft import sft as train
 
-    config = own_recipe("sft", lambda path, words: load(SFTConfig, path, words), recipe, overrides or [])
+    config: SFTConfig = own_recipe("sft", recipe, overrides or [])
     if dry_run:
         return print_plan(config, estimate_sft(config), as_json)
     console = Console(stderr=as_json, highlight=False)
@@ -169,7 +169,7 @@ def rl(
     from ponder.train.dev import sentence
     from ponder.train.estimate import estimate_rl
     from ponder.train.plan import split_cluster
-    from ponder.train.recipe import load_recipe
+    from ponder.train.recipe import RLConfig
     from ponder.train.rl import rl as train
 
     keys, cluster = split_cluster(overrides or [])
@@ -177,7 +177,7 @@ def rl(
         raise ConfigError(f"{cluster[0]} is something to plan for; add --dry-run, or leave it out to run here")
     if cluster:
         return print_cluster_plans(recipe, keys, cluster, as_json)
-    config = own_recipe("rl", load_recipe, recipe, keys)
+    config: RLConfig = own_recipe("rl", recipe, keys)
     if dry_run and config.backend == "tinker":
         raise ConfigError("--dry-run estimates this machine; with backend = 'tinker' a service computes: leave it out")
     if dry_run:
@@ -209,9 +209,9 @@ def scorer(
     from ponder.files import null_as_nan, read_object
     from ponder.live import Bar
     from ponder.train.estimate import estimate_scorer
-    from ponder.train.scorer import load_recipe, recipe_of, train_scorer
+    from ponder.train.scorer import recipe_of, train_scorer
 
-    config = own_recipe("scorer", load_recipe, recipe, overrides or [])
+    config = own_recipe("scorer", recipe, overrides or [])
     if dry_run:
         return print_plan(config, estimate_scorer(config), as_json)
     console = Console(stderr=True, highlight=False)

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ponder.engine.base import BaseEngine, gather_or_cancel, refuse_form
 from ponder.engine.marked import has_marks, split_marked
@@ -37,7 +37,6 @@ from ponder.types import Completion, FinishReason, Message, SamplingParams, Usag
 if TYPE_CHECKING:
     import httpx
 
-T = TypeVar("T")
 # a tool's result is something the model is told; few servers know developer
 _ROLES = {"system": "system", "developer": "system", "user": "user", "tool": "user", "assistant": "assistant"}
 _RETRIED = (408, 409, 425, 429)  # and everything from 500
