@@ -179,7 +179,7 @@ class _World:
             "UDP": str(self.listeners["udp"].getsockname()[1]), "UNIX": repr(str(self.folder / "unix")),
             "ABSTRACT": repr(self.listeners["abstract"].getsockname()), "FOLDER": repr(str(self.folder)),
             "FOLDER_C": f'"{self.folder}"', "SECRET_C": f'"{self.secret}"',
-            "SECRET": str(self.secret) if '@SECRET@\\"' in source else repr(str(self.secret)),
+            "SECRET": repr(str(self.secret)), "SECRET_PATH": str(self.secret),
         }  # fmt: skip
         for name, word in words.items():
             source = source.replace(f"@{name}@", word)
