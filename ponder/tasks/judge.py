@@ -246,7 +246,7 @@ def _communicated(bench: _Bench, test: TestData) -> tuple[Checked, bool]:
     dead = next((each for each in solutions if each.status != "ok"), None)
     lost = next((each for each in solutions if each.status == "lost"), None)
     if dead is not None:
-        return _death(lost or dead), any(each.status == "time" for each in solutions)
+        return _death(lost or dead), lost is None and any(each.status == "time" for each in solutions)
     return _judgement(manager, "manager"), False
 
 
