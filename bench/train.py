@@ -23,7 +23,7 @@ from ponder.models.weights import read_config
 ROWS, LENGTH = 8, 256
 
 
-def settings(model: str) -> dict[str, list[Contender]]:
+def settings(model: str) -> list[Contender]:
     def hf(attention: str, rows: int = ROWS, **how: Any) -> Contender:
         config = {"kind": "train", "model": model, "dtype": common.FAST_DTYPE, "attention": attention, "rows": rows}
         note = f"{common.FAST_DTYPE}, {attention} attention, {rows} rows a pass"
@@ -32,10 +32,10 @@ def settings(model: str) -> dict[str, list[Contender]]:
     cores = common.num_devices()
     single = [hf("eager", threads=cores), hf("sdpa", threads=cores)]
     if cores == 1:  # a GPU
-        return {"HF": single}
+        return single
     pinned = hf("eager", processes=cores, pinned=True)
     fewer = hf("eager", ROWS // 2, processes=cores, pinned=True)  # as ponder takes them
-    return {"HF": [hf("eager", processes=cores), hf("sdpa", processes=cores), pinned, fewer, *single]}
+    return [hf("eager", processes=cores), hf("sdpa", processes=cores), pinned, fewer, *single]
 
 
 def sequences(vocabulary: int, count: int, length: int, seed: int) -> list[list[int]]:
@@ -48,6 +48,7 @@ def main() -> None:
     parser = common.arguments(__doc__ or "")
     parser.add_argument("--dtype", default=common.FAST_DTYPE, help="of ponder's weights")
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a sequence")
+    parser.add_argument("--hf-processes", type=int, help="only settings of so many: one takes half the memory of two")
     arguments = parser.parse_args()
     length, repeats = (16, 1) if arguments.quick else (arguments.length, arguments.repeats)
     model = common.model_folder(arguments.model)
@@ -59,8 +60,11 @@ def main() -> None:
     def shares(whole: Job, processes: int) -> list[Job]:
         return common.even(whole, processes, "sequences")
 
+    fitting = [one for one in settings(model) if arguments.hf_processes in (None, one.processes)]
+    if not fitting:
+        parser.error(f"--hf-processes {arguments.hf_processes}: there are settings of 1 and of {common.num_devices()}")
     peers, tried = [], {}
-    for name, each in common.chosen(settings(model), arguments).items():
+    for name, each in common.chosen({"HF": fitting}, arguments).items():
         best, tried[name] = common.best_settings(each, job(ROWS, 0), shares, "tokens")
         peers.append(best)
     ours = Contender(

@@ -95,6 +95,7 @@ def _role(message: Any) -> str:
     return role if role in ("assistant", "tool") else "said"
 
 
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority"]  # there is one, and the answer says which
 ChatMessage = Annotated[
     Annotated[SaidMessage, Tag("said")]
     | Annotated[AssistantMessage, Tag("assistant")]
@@ -142,7 +143,7 @@ class ChatRequest(Strict):
     tool_choice: Literal["none", "auto", "required"] | ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | ChatSchemaFormat | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: ServiceTier | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     safety_identifier: Annotated[str, StringConstraints(max_length=128)] | None = None
     prompt_cache_key: Short | None = None
@@ -324,7 +325,7 @@ class ResponseRequest(Strict):
     tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    service_tier: Literal["auto", "default", "flex", "priority"] | None = None  # there is one, and the answer says so
+    service_tier: ServiceTier | None = None
     prompt_cache_key: Short | None = None
     prompt_cache_retention: Literal["in-memory", "in_memory", "24h"] | None = None
     client_metadata: dict[str, Any] | None = None  # Codex: of its own telemetry

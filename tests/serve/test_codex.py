@@ -11,7 +11,7 @@ from openai import OpenAI
 
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.errors import ApiError
-from ponder.serve.schema import ResponseRequest
+from ponder.serve.schema import ChatRequest, ResponseRequest
 from ponder.serve.tool_kinds import echoed, functions_of, kinds_of
 from ponder.serve.validation import read
 from ponder.serve.vault import Binding, Vault, item_of
@@ -182,6 +182,12 @@ def test_two_tools_of_one_name_are_refused(client):
     tools = [{"type": "custom", "name": "f"}, {"type": "function", "name": "f", "parameters": {}}]
     with pytest.raises(openai.BadRequestError, match="Two tools are called 'f'"):
         client.responses.create(model="scripted", input="x", tools=tools)
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "flex", "scale", "priority"])
+def test_both_apis_take_the_same_service_tiers(tier):
+    read(ResponseRequest, {"service_tier": tier})
+    assert read(ChatRequest, {"messages": [{"role": "user", "content": "x"}], "service_tier": tier}).service_tier == tier
 
 
 def test_fields_that_fit_are_taken():
