@@ -18,7 +18,7 @@ from ponder.models.transformer import ModelConfig, blank, flops_per_token
 from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.hardware import Shape, known_shape
-from ponder.train.logprobs import KEPT_BYTES
+from ponder.train.logprobs import BYTES_AT_ONCE, KEPT_BYTES
 from ponder.train.plan import Job
 from ponder.train.recipe import RLConfig
 from ponder.train.scorer import recipe_of
@@ -144,8 +144,10 @@ def _summary(
     # weights, a frozen copy below an adapter; in float32 what is trained, two moments, a gradient a worker, the sum
     state = size * parameters * (2 if config.lora_rank else 1) + 4 * trained * (4 + max(1, workers))
     kept = _kept_numbers(model)
-    # probabilities that wait for backward, and some rows of logits, three times (train/logprobs.py, models/softmax.py)
-    logits = min(config.max_tokens_per_batch * size * model.vocab_size, KEPT_BYTES) + 128 * 4 * 3 * model.vocab_size
+    # probabilities that wait for backward (of a frozen head none do: those of some rows at once), and some rows of
+    # logits, three times (train/logprobs.py, models/softmax.py)
+    most = BYTES_AT_ONCE if config.lora_rank else KEPT_BYTES
+    logits = min(config.max_tokens_per_batch * size * model.vocab_size, most) + 128 * 4 * 3 * model.vocab_size
     activations = max(1, workers) * (config.max_tokens_per_batch * size * kept + logits)
     interpreters = 300e6 * (1 + processes)
     seconds = flops / (_REACHED * matrix_speed(getattr(torch, config.dtype)) * max(1, workers))

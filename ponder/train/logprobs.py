@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ponder.models.softmax import softmax_
 
-_BYTES_AT_ONCE = 2**26  # of logits
-KEPT_BYTES = 2**27  # of probabilities that may wait for backward: 1,024 rows of 49,152 words in bf16 are 100 MB
+BYTES_AT_ONCE = 2**27  # of logits: products of fewer rows than 200 with 150,000 words wait for memory
+KEPT_BYTES = 2**30  # of probabilities that may wait for backward: 1,024 rows of 151,936 words in float32 are 620 MB
 
 
 def token_logprobs(
@@ -109,5 +109,5 @@ class _TokenLogprobs(torch.autograd.Function):
 
 def _parts(hidden: Tensor, weight: Tensor, keep: bool) -> list[slice]:
     """Rows that are taken together: all of them where their probabilities are kept."""
-    M, rows = len(hidden), max(1, _BYTES_AT_ONCE // (weight.shape[0] * weight.element_size()))
+    M, rows = len(hidden), max(1, BYTES_AT_ONCE // (weight.shape[0] * weight.element_size()))
     return [slice(0, M)] if keep else [slice(start, start + rows) for start in range(0, M, rows)]

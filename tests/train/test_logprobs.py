@@ -16,7 +16,7 @@ from ponder.train.logprobs import token_logprobs
 def test_chunks_equal_the_full_logits(temperature, head_learns, rows, room, monkeypatch):
     if not room:
         monkeypatch.setattr(module, "KEPT_BYTES", 0)
-        monkeypatch.setattr(module, "_BYTES_AT_ONCE", 128 * 23 * 4)
+        monkeypatch.setattr(module, "BYTES_AT_ONCE", 128 * 23 * 4)
     g = torch.Generator().manual_seed(0)
     hidden = torch.randn(rows, 6, generator=g).requires_grad_()
     weight = torch.randn(23, 6, generator=g).requires_grad_(head_learns)
