@@ -187,7 +187,7 @@ def test_two_tools_of_one_name_are_refused(client):
 @pytest.mark.parametrize("tier", ["auto", "default", "flex", "scale", "priority"])
 def test_both_apis_take_the_same_service_tiers(tier):
     read(ResponseRequest, {"service_tier": tier})
-    read(ChatRequest, {"messages": [{"role": "user", "content": "x"}], "service_tier": tier})
+    read(ChatRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], "service_tier": tier})
 
 
 def test_fields_that_fit_are_taken():
