@@ -87,6 +87,7 @@ def rl(config: Job) -> Any:
     from ponder.models import hub
     from ponder.processes import num_cores
     from ponder.rollouts.collect import collect, single
+    from ponder.tasks.base import BaseTask
     from ponder.train.advantages import advantages
     from ponder.train.distributed import Trainer
     from ponder.train.recipe import RLConfig
@@ -95,7 +96,7 @@ def rl(config: Job) -> Any:
     from ponder.types import Message, Problem, Verdict
 
     @dataclass(frozen=True)
-    class Sums:
+    class Sums(BaseTask):
         def __getitem__(self, i: int) -> Problem:
             text, target = problem(i)
             return Problem(id=f"sums/{i}", prompt=(Message(role="user", content=text),), target=target, task="sums")

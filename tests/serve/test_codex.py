@@ -192,7 +192,7 @@ def test_both_apis_take_the_same_service_tiers(tier):
 
 def test_fields_that_fit_are_taken():
     for more in ({"reasoning": {"context": "current_turn"}}, {"prompt_cache_retention": "24h"},
-                 {"include": ["web_search_call.action.sources"]}, {"service_tier": "flex"}):  # fmt: skip
+                 {"include": ["web_search_call.action.sources"]}):  # fmt: skip
         read(ResponseRequest, more)
 
 

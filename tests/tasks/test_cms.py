@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,6 +16,7 @@ from ponder.sandbox import Program
 from ponder.sandbox.languages import Compiled
 from ponder.sandbox.scripted import ScriptedSandbox
 from ponder.sandbox.speed import slowness
+from ponder.sandbox.together import finish_together
 from ponder.tasks import load_task
 from ponder.tasks.cms import CmsTask
 from ponder.tasks.judge import judge
@@ -365,6 +367,21 @@ def test_a_manager_that_fails_leaves_everything_undecided(cpp, tmp_path):  # noq
     package = read_package(folder_of({**RELAY, "graders/manager.cpp": "int main() { return 1; }\n"}, tmp_path / "r"))
     talker = '#include "relay.h"\nstd::string spell(int n) { return "x"; }\nint read(std::string) { return 1; }\n'
     assert judged(package, talker, cpp).is_undecided
+
+
+def test_a_process_that_the_machine_lost_is_asked_again_although_another_was_slow(cpp, relay, monkeypatch):  # noqa: F811
+    rounds = []
+
+    def finish(children):
+        rounds.append(finish_together(children))
+        if len(rounds) > 1:
+            return rounds[-1]
+        speller, reader, manager = rounds[0]
+        return [replace(speller, status="lost"), replace(reader, status="time"), manager]
+
+    monkeypatch.setattr("ponder.tasks.judge.finish_together", finish)
+    assert judged(relay, relay.solutions["correct/digits.cpp"], cpp).total == 100
+    assert len(rounds) > 1
 
 
 # ---- the task ------------------------------------------------------------------------------------------------------

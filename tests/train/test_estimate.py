@@ -31,6 +31,17 @@ def test_time_is_work_over_speed_and_longer_reasoning_takes_more_memory(monkeypa
     assert estimate_rl(replace(run, max_reasoning_tokens=900))["memory_gib"] > base["memory_gib"]
 
 
+def test_probabilities_wait_for_backward_only_where_the_head_is_trained(monkeypatch):
+    def gib(run: RLConfig, most: int) -> float:
+        monkeypatch.setattr(estimate, "KEPT_BYTES", most)
+        return estimate_rl(run)["memory_gib"]
+
+    run = RLConfig(out="o", num_workers=1, max_tokens_per_batch=2**16)
+    assert gib(run, 2**40) > gib(run, 0)
+    adapter = replace(run, lora_rank=4)
+    assert gib(adapter, 2**40) == gib(adapter, 0)
+
+
 def test_a_fresh_model_is_estimated_from_its_architecture():
     plan = estimate_sft(SFTConfig(out="o", num_workers=1))
     assert 1e6 < plan["parameters"] < 2e6
