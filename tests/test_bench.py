@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,15 @@ def test_the_sums_are_the_same_everywhere_and_only_the_sum_is_right():
     assert reward(f"5 + 5 = 10, so {target} in all.", target) == 1.0
     assert 0 < reward(f"{target} or maybe 999", target) < reward(f"I say {int(target) + 2}.", target) < 0.5
     assert reward("", target) == reward("9" * 5000, target) == 0.0
+
+
+@pytest.mark.parametrize(("script", "peer"), [("rl_step", "TRL"), ("train", "HF")])
+def test_ponders_side_of_a_bench_that_trains_runs(script, peer, tmp_path):
+    command = [sys.executable, str(ROOT / "bench" / f"{script}.py"), "--quick", "--model", "nano", "--without", peer]
+    subprocess.run([*command, "--out", str(tmp_path)], check=True, capture_output=True, cwd=ROOT)
+    (case,) = json.loads((tmp_path / f"{script}.quick.json").read_text())
+    assert not case["missing"]
+    assert case["contestants"]["ponder"]["rate"]["median"] > 0
 
 
 def test_the_prompts_have_the_length_that_is_asked_and_differ():
