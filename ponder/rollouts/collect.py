@@ -94,11 +94,15 @@ async def collect(
         result = Collected()
         for trajectory in played:
             result.counts.update(trajectory.counts)
-        decided = [pair for pair in zip(played, verdicts, strict=True) if pair[1].outcome in wanted]
-        kept = [trajectory for trajectory, _ in decided]
-        judged = [verdict if verified else replace(verdict, reward=0.0) for _, verdict in decided]
+        kept, judged = [], []
+        for trajectory, verdict in zip(played, verdicts, strict=True):
+            if verdict.outcome in wanted and trajectory.completion.finish_reason != "cancelled":
+                kept.append(trajectory)
+                judged.append(verdict if verified else replace(verdict, reward=0.0))
+            else:
+                result.tally.add(verdict)
         rewarded = await add_terms(terms or {}, problem, kept, judged)
-        for verdict in [v for v in verdicts if v.outcome not in wanted] + rewarded:
+        for verdict in rewarded:
             result.tally.add(verdict)
         rollouts = tuple(
             Rollout(

@@ -7,7 +7,7 @@ Every verdict is one of four, and every caller counts the same four:
 
     correct    the verifier says so
     wrong      the verifier says so; or there is no answer; or a budget cut the completion inside its answer
-    undecided  the verifier says that it cannot tell
+    undecided  the verifier says that it cannot tell; or the completion was given up, so there is nothing to tell
     failed     the verifier raised, took longer than the timeout, or gave back something that is no verdict
 
 Undecided and failed are never a reward of 0: the rollout leaves its group. `refuse_failing` stops a job whose verifier
@@ -40,6 +40,7 @@ CONCURRENCY = 512  # coroutines of verifiers under way at once
 MAX_FAILED = 0.1  # of the completions graded so far: more failures stop a job
 FEW = 16  # ... once so many were graded
 CUT = "a budget cut the completion inside its answer"
+GIVEN_UP = "the completion was given up before its end"
 
 _limits: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -81,11 +82,16 @@ async def _graded(
 ) -> list[Verdict]:
     timeout = max(timeout, task.patience)
     answers = [counted_answer(completion) for completion in completions]
-    there = [i for i, answer in enumerate(answers) if answer.strip()]
+    is_given_up = [completion.finish_reason == "cancelled" for completion in completions]
+    there = [i for i, answer in enumerate(answers) if answer.strip() and not is_given_up[i]]
     found = await call_each(lambda i: task.verify(problem, answers[i]), there, timeout=timeout)
     if any(map(inspect.isawaitable, found)):
         found = await asyncio.gather(*(_awaited(value, timeout) for value in found))
-    verdicts = [Verdict(outcome="wrong", reward=0.0, note=CUT if c.answer.strip() else "") for c in completions]
+    verdicts = [
+        Verdict(outcome="undecided", reward=0.0, note=GIVEN_UP) if given_up
+        else Verdict(outcome="wrong", reward=0.0, note=CUT if completion.answer.strip() else "")
+        for completion, given_up in zip(completions, is_given_up, strict=True)
+    ]  # fmt: skip
     for i, value in zip(there, found, strict=True):
         verdicts[i] = value if isinstance(value, Verdict) else _failed(problem, value)
     if keys:

@@ -53,12 +53,17 @@ LIMITS = Limits(cpu_seconds=2.0, memory_mb=256, output_bytes=1 << 16)
 _MARKS = re.compile(r"</?(?:think|thinking|reasoning|answer)[^>]{0,20}>?|<\|[^<>]{0,40}\|?>?|```+|~~~+", re.IGNORECASE)
 
 
+class _Lost(Exception):
+    """The machine failed a program twice."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProgramReasoning:
     """The environment. `turns` programs at most; 1 = the whole completion is the program.
 
     How it ends: "answer" with something printed or said; "unparseable" without a program; "turns" after the last
-    program printed nothing; "window" where there is no room left.
+    program printed nothing; "window" where there is no room left; "cancelled" where the machine lost a program twice,
+    which says nothing about it.
     """
 
     turns: int = 1
@@ -71,7 +76,11 @@ class ProgramReasoning:
 
     async def __call__(self, episode: Episode) -> Ending:
         episode.work.prompt = asked(episode.work.prompt, self.ask_for)
-        return await (self._play_one(episode) if self.turns == 1 else self._play_turns(episode))
+        try:
+            return await (self._play_one(episode) if self.turns == 1 else self._play_turns(episode))
+        except _Lost:
+            _end(episode, "", episode.prefix.answer if episode.prefix else "")
+            return "cancelled"
 
     async def _play_one(self, episode: Episode) -> Ending:
         drawn = await episode.draw(1)
@@ -130,6 +139,8 @@ class ProgramReasoning:
         program = Program(source=code)
         ran = await asyncio.to_thread(lambda: shared().run(program, limits=self.limits))
         episode.counts["programs"] += 1
+        if ran.is_undecided:
+            raise _Lost
         episode.counts["failed"] += ran.status != "ok"
         episode.counts["silent"] += ran.status == "ok" and not ran.stdout.strip()
         return ran
@@ -148,7 +159,7 @@ def shown_of(ran: Ran) -> str:
         return (lines[-1] if lines else "the program crashed")[:MAX_OUTPUT]
     stopped = {"time": "stopped: it took too long", "idle": "stopped: it waited for something",
                "memory": "stopped: it used too much memory", "output": "stopped: it printed too much",
-               "refused": "stopped: it did what is not allowed", "lost": "could not be run"}  # fmt: skip
+               "refused": "stopped: it did what is not allowed"}  # fmt: skip
     if ran.status in stopped:
         return stopped[ran.status]
     lines = plain(ran.stdout).strip().splitlines()

@@ -183,7 +183,7 @@ class Episode:
     def trajectory(self, ended: Ending) -> Trajectory:
         """The trajectory so far."""
         completion = self.prefix or _empty_completion(self.turns, self._prompt_ids)
-        if not completion.answer and completion.finish_reason in ("pause", "stop"):
+        if ended == "cancelled" or (not completion.answer and completion.finish_reason in ("pause", "stop")):
             completion = replace(completion, finish_reason=_FINISH_REASONS[ended])
         return Trajectory(
             turns=tuple(self.turns),
@@ -217,8 +217,8 @@ async def run_episode(
         raise
     if ended not in get_args(Ending):  # a user's may end without a `return`
         raise ConfigError(
-            f"the environment returned {ended!r:.80}; it must return why the episode ended: answer, window, turns or "
-            "unparseable"
+            f"the environment returned {ended!r:.80}; it must return why the episode ended: answer, window, turns, "
+            "unparseable or cancelled"
         )
     trajectory = episode.trajectory(ended)
     if on_end is not None:

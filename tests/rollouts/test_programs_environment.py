@@ -16,7 +16,7 @@ from ponder.rollouts.collect import collect, environment
 from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
 from ponder.rollouts.programs import ASK_ONE, ASK_TURNS, MAX_OUTPUT, ProgramReasoning, asked, plain, programs, shown_of
 from ponder.sandbox import executions
-from ponder.sandbox.base import Limits, Ran
+from ponder.sandbox.base import Limits, Program, Ran
 from ponder.sandbox.programs import Programs
 from ponder.strategies.base import Work
 from ponder.strategies.turns import Trajectory, run_episode
@@ -90,6 +90,40 @@ def test_words_that_are_cut_after_the_program_do_not_matter() -> None:
     work = Work(PROMPT, engine, params=PARAMS, key=lambda answer: answer)
     played = asyncio.run(run_episode(ProgramReasoning(), work))
     assert played.answer == "42" and played.completion.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("name", ["programs", "program_turns"])
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_program_that_the_machine_lost_twice_is_no_reward_of_0_and_no_sample_of_an_exam(
+    name: str, verified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = fence("print('lost')")
+
+    class Losing:
+        def run(self, program: Program, **_: object) -> Ran:
+            return Ran(status="lost" if "lost" in program.source else "ok", stdout=b"42\n")
+
+    monkeypatch.setattr("ponder.rollouts.programs.shared", Losing)
+    seeds: dict[int, int] = {}
+
+    def respond(text: str, seed: int) -> tuple[str, str]:
+        code = lost if seeds.setdefault(seed, len(seeds)) % 2 else fence("print(42)")
+        return ("", code) if name == "programs" else ("", "") if "Output:" in text else (code, "")
+
+    task, episode = gsm(), open_environment(name, DeliberationConfig())
+    assert episode is not None
+    play_group = environment(ScriptedEngine(respond), episode, task)
+    collected = asyncio.run(
+        collect(play_group, task, [task[0]], PARAMS, group_size=4, seed=0, step=0, verified=verified)
+    )
+    (group,) = collected.groups
+    assert len(group.rollouts) + group.num_dropped == 4 and 1 <= group.num_dropped <= 3
+    assert all(rollout.verdict.is_correct and rollout.ended == "answer" for rollout in group.rollouts)
+    assert collected.tally.counts["undecided"] == group.num_dropped and not collected.tally.counts["wrong"]
+
+    engine = Deliberating(ScriptedEngine(lambda text, seed: ("", lost) if name == "programs" else (lost, "")), episode)
+    (given_up,) = asyncio.run(engine.generate(PROMPT, PARAMS))
+    assert (given_up.answer, given_up.finish_reason) == ("", "cancelled")
 
 
 # ---- several ---------------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class Node:
     def double(self): return 2 * self.value
     def __len__(self): return 7
     def __getitem__(self, key): return key * 2
-    def __contains__(self, item): return item == 3
+    def __iter__(self): return iter([1, 3])
     def __str__(self): return "node"
 def f(n): return 0 if n is None else 1 + f(n.left)
 def match(text): return re.match("a+", text)
@@ -138,6 +138,15 @@ def count(n):
         "a = Node(1)\nassert a == a and a != Node(1)",
     ]
     assert check(calls, source, *tests, names=("f", "Node", "match", "count")) == ("",) * len(tests)
+
+
+def test_what_is_in_an_object_is_what_it_holds_not_what_it_says(calls: Calls) -> None:
+    for own in ("def __contains__(self, item): return True", "def __getitem__(self, key): raise IndexError",
+                "def __contains__(self, item): return True\n    def __iter__(self): return iter([1, 2])"):  # fmt: skip
+        source = f"class All:\n    {own}\ndef f(x): return All()"
+        assert check(calls, source, "assert 5 in f(1)")[0], own
+    held = "class Held:\n    def __iter__(self): return iter([1, [5]])\ndef f(x): return Held()"
+    assert check(calls, held, "assert [5] in f(1) and 2 not in f(1)") == ("",)
 
 
 def test_what_a_test_cannot_send_is_undecided_and_says_so(calls: Calls) -> None:

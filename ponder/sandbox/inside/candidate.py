@@ -3,7 +3,7 @@
 The first line is the program's source, as a JSON text. Then, for every line "NONCE REQUEST" a line "NONCE REPLY":
 
     {"do": "call", "on": "f", "args": [[1, 2]], "kw": []}    {"v": 3}  or  {"x": [["ValueError", ...], "no"]}
-    {"do": "call", "on": 4, ...}, "get", "set", "item", "len", "next", "iter", "in", "str"    on what stays here
+    {"do": "call", "on": 4, ...}, "get", "set", "item", "len", "next", "iter", "str"    on what stays here
 
 "m" in a reply has the arguments that the call changed, by their place. What the program prints is thrown away.
 """
@@ -89,7 +89,6 @@ _OPERATIONS: dict[str, Callable] = {
     "len": lambda target: len(target),
     "iter": lambda target: iter(target),
     "next": lambda target: [item for _, item in zip(range(1), target, strict=False)],  # [] at the end
-    "in": lambda target, item: item in target,
     "str": lambda target: str(target),
 }
 
