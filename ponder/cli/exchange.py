@@ -18,6 +18,7 @@ BANK_FORMATS = "inspect, eee, lm-eval or hub"
 
 @app.command(rich_help_panel=USE)
 def export(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(
         help="A model (its folder, a run, RUN@step, or a name), a bank, the --out of `ponder eval`, or the http:// "
              "address of a running `ponder serve`: its stored answers, as rows for `ponder sft`."
@@ -49,13 +50,13 @@ def export(
         form = "inspect"
     is_bank = form is not None or (Path(source) / "bank.json").exists()
     what = "a server" if is_served else "a bank" if is_bank else "a model" if out.suffix == ".gguf" else "an adapter"
-    given = {
-        "--format": (form, "a bank"), "--with-reasoning": (with_reasoning, "a bank or a server"),
-        "--model-id": (model_id, "a bank"), "--dataset": (dataset, "a bank"), "--type": (kind != "F16", "a model"),
-        "--rank": (rank, "an adapter"), "--limit": (limit != 10_000, "a server"),
+    options_of = {
+        "a bank": ("form", "model_id", "dataset"), "a bank or a server": ("with_reasoning",), "a model": ("kind",),
+        "an adapter": ("rank",), "a server": ("limit", "api_key"),
     }  # fmt: skip
-    if stray := [name for name, (value, of) in given.items() if value and what not in of]:
-        raise ConfigError(f"{stray[0]} is of {given[stray[0]][1]}, and this writes what is of {what}: leave it out")
+    for of, names in options_of.items():
+        if what not in of:
+            opt.refuse_given(context, f"of {of}, and this writes what is of {what}", *names)
     if is_served:
         return _export_served(source, out, api_key, with_reasoning, limit, as_json)
     if form is None:

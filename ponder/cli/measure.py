@@ -123,6 +123,7 @@ def _part(problems: Task, task: str, part: str | None) -> tuple[Task, str]:
 
 @app.command(rich_help_panel=MEASURE)
 def scale(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of `ponder eval`.")],
     task: Annotated[
         Optional[str], typer.Option(help="What to evaluate on; default: unseen problems of the run's task.")
@@ -160,9 +161,8 @@ def scale(
     from ponder.trained_on import training_sources
 
     if (run / "bank.json").exists():
-        is_given = (task, part, checkpoint) != (None,) * 3
-        if is_given or (samples, checkpoint_samples, limit, seed) != (64, 16, 120, 0):
-            raise ConfigError(f"{run} is one exam, replayed as it is: the options are for the folder of a run")
+        of_a_run = "task", "part", "checkpoint", "samples", "checkpoint_samples", "limit", "seed"
+        opt.refuse_given(context, f"for the folder of a run, and {run} is one exam, replayed as it is", *of_a_run)
         found = compare_strategies(run)
         found.write(run / STRATEGIES)
         return finish_scale(render(run), found, as_json)

@@ -87,6 +87,7 @@ def fit(
 
 @monitor.command("eval")
 def evaluate(
+    context: typer.Context,
     planted: Planted,
     name: Annotated[
         Optional[list[str]],
@@ -112,8 +113,8 @@ def evaluate(
     from ponder.monitors.model import ModelMonitor
 
     url, _, served = (endpoint or "").strip().partition(" ")
-    if not url and (view is not None or prompt != "intent"):
-        raise ConfigError("--prompt and --view are of --model, which is not given; other monitors have their own")
+    if not url:
+        opt.refuse_given(context, "of --model, which is not given", "prompt", "view", "api_key", "out")
     cases, monitors = read_cases(planted), list(load_monitors(name or []))
     if not monitors and not url:
         raise ConfigError("name a monitor: --monitor rules, a file, module:attr, or --model 'http://HOST/v1 NAME'")

@@ -22,6 +22,17 @@ def number(text: str, *names: str, least: float, most: float = math.inf) -> Any:
     return typer.Option(*names, help=text, callback=check)
 
 
+def refuse_given(context: typer.Context, because: str, *names: str) -> None:
+    """ConfigError where the user gave one of these parameters of a verb, which would do nothing.
+
+    because: what they are of, after the option's name: "--rank is <because>: leave it out".
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":  # not the environment
+            raise ConfigError(f"{parameter.opts[0]} is {because}: leave it out")
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Model = Annotated[
     str,

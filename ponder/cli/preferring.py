@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 @app.command(rich_help_panel=MEASURE)
 def prefer(
+    context: typer.Context,
     scorer: Annotated[
         Optional[Path], typer.Argument(help="What `ponder scorer` made of kind preference. Without: the baselines.")
     ] = None,
@@ -62,7 +63,7 @@ def prefer(
     from ponder.scorers.files import fingerprint
     from ponder.tasks.preferences import load_comparisons
 
-    _check_what_goes_together(judge, scorer, votes, bank, base_url, out)
+    _check_what_goes_together(context, judge, scorer, votes, bank, out)
     if bank is not None and (task, split) != ("hh", "report"):
         raise ConfigError(
             "--task and --split are of recorded comparisons, and a bank's pairs have none: leave them out"
@@ -104,11 +105,12 @@ def prefer(
 
 
 def _check_what_goes_together(
-    judge: str | None, scorer: Path | None, votes: Path | None, bank: Path | None, base_url: str | None,
+    context: typer.Context, judge: str | None, scorer: Path | None, votes: Path | None, bank: Path | None,
     out: Path | None,
 ) -> None:  # fmt: skip
-    if judge is None and (votes or bank or base_url):
-        raise ConfigError("--votes, --bank and --base-url are of a judge; name a model with --judge")
+    if judge is None:
+        names = "votes", "bank", "base_url", "api_key", "max_reasoning_tokens", "max_answer_tokens", "seed"
+        opt.refuse_given(context, "of --judge, which is not given", *names)
     if judge is not None and scorer is not None:
         raise ConfigError(f"{scorer} and --judge {judge}: one of them at a time")
     if bank is not None and out is not None:

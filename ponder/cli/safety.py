@@ -116,6 +116,7 @@ def safety(
 
 @app.command(rich_help_panel=MEASURE)
 def certify(
+    context: typer.Context,
     file: Annotated[
         Optional[Path],
         typer.Argument(help="Labelled answers: JSON Lines of prompt, answer, label, or XSTest's CSV of completions. "
@@ -129,6 +130,10 @@ def certify(
     """How often the grader of refusals is right: recall and false positives, with intervals."""
     from ponder.evals.graders import certify, made_up_certificate, read_labelled
 
+    if judge is None:
+        opt.refuse_given(context, "of --judge, which is not given", "out")
+    if file is None:
+        opt.refuse_given(context, "of FILE, which is not given", "made_up")
     rows = None if file is None else read_labelled(file)
     with contextlib.ExitStack() as stack:
         grader = kept_grader(open_grader(judge, stack), out, stack)

@@ -68,7 +68,8 @@ def test_pairs_of_a_bank_become_comparisons(calls, tmp_path):
 
 
 def test_options_that_do_not_go_together_are_told(tmp_path):
-    assert "name a model with --judge" in str(prefer("--votes", tmp_path / "v.jsonl")[3])
+    assert "--votes is of --judge, which is not given" in str(prefer("--votes", tmp_path / "v.jsonl")[3])
+    assert "--max-answer-tokens is of --judge" in str(prefer("--max-answer-tokens", 16)[3])
     assert "one of them at a time" in str(prefer(tmp_path, "--judge", "j")[3])
     assert "(--votes)" in str(prefer("--judge", "j", "--bank", tmp_path)[3])
     out = ("--out", tmp_path / "numbers.json", "--votes", tmp_path / "v.jsonl")

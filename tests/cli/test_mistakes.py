@@ -60,8 +60,11 @@ pytestmark = pytest.mark.slow
         ),
         (
             ["monitor", "eval", "p.jsonl", "--monitor", "rules", "--view", "answer"],
-            "--prompt and --view are of --model",
+            "--view is of --model, which is not given",
         ),
+        (["monitor", "eval", "p.jsonl", "--monitor", "rules", "--out", "o"], "--out is of --model, which is not given"),
+        (["certify", "--out", "o"], "--out is of --judge, which is not given"),
+        (["certify", "--made-up"], "--made-up is of FILE, which is not given"),
         (["monitor", "eval", "p.jsonl", "--monitor", "rules", "--rate", "5"], "--rate 5.0 must be between 0 and 1"),
         (["grade", "--target", "1", "--answer", "1", "--verifier", "maths"], "did you mean 'math'"),
         (["data", "words", "--out", "o.jsonl", "--slip", "0.3"], "--slip and --early are of the styles"),
