@@ -154,8 +154,9 @@ class Bank:
 
     @property
     def problems(self) -> list[Problem]:
-        """Problems that have at least one sample, in the order they were finished."""
-        return [problem for problem in self._problems.values() if problem.id in self._held]
+        """Problems that have at least one sample, in the order of their ids: they are finished in any order, and what
+        is computed or drawn from them must not depend on it."""
+        return [self._problems[id] for id in sorted(self._problems) if id in self._held]
 
     def num_samples(self, problem_id: str) -> int:
         """0 for a problem that the bank does not know."""
@@ -195,8 +196,8 @@ class Bank:
             )
 
     def tables(self) -> list[Samples]:
-        """The samples of every problem, in the order of the problems' ids."""
-        return [self.samples(id) for id in sorted(problem.id for problem in self.problems)]
+        """The samples of every problem, in the order of `problems`."""
+        return [self.samples(problem.id) for problem in self.problems]
 
     def samples(self, problem_id: str) -> Samples:
         """The samples of one problem, with every score that the bank holds of them. KeyError where it has none."""

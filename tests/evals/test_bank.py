@@ -83,7 +83,7 @@ def test_what_is_read_back_is_what_was_held_while_writing(tmp_path: Path) -> Non
             bank.append(problem(name), rows(name, 3), prompt_ids=[])
             bank.append(problem(name), rows(name, 2, 3), prompt_ids=[])
         for read in (Bank.read(tmp_path), bank):
-            assert [p.id for p in read.problems] == ["b", "a"] and read.pass_rate("a") == 0.6
+            assert [p.id for p in read.problems] == ["a", "b"] and read.pass_rate("a") == 0.6
             for one, other in zip(vars(read.samples("a")).items(), vars(bank.samples("a")).items(), strict=True):
                 assert one[0] == other[0]
                 np.testing.assert_array_equal(one[1], other[1])

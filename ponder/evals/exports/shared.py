@@ -80,9 +80,8 @@ class SharedBank:
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """In the order of their ids, as the numbers are computed."""
-        problems = sorted(self.bank.problems, key=lambda problem: problem.id)
-        return [replace(p, meta={}, target="" if self.is_gated else p.target) for p in problems]
+        """In the order of their ids."""
+        return [replace(p, meta={}, target="" if self.is_gated else p.target) for p in self.bank.problems]
 
     def samples(self, problem: Problem) -> list[SampleRow]:
         """The rows as others may see them: answer classes are numbers, a gated benchmark's texts are left out, and so
