@@ -4,9 +4,10 @@
     PONDER_DATA=... python bench/every_exam.py --only gsm8k --model qwen2.5-coder-0.5b --prompting direct few_shot_cot
 
 The first model is asked in each of the ways of --prompting (its best one, zero_shot_cot, if nothing is said), the later
-ones as they were trained to be asked. GSM8K is its report part; of a long exam --limit problems are taken at even
-steps, so that every subject is there. An exam that is not on this machine is left out, and named. The table is that of
-`ponder compare`; after it stands how many of the problems the models were trained on.
+ones as they were trained to be asked, and for a letter where there are choices. GSM8K is its report part; of a long
+exam --limit problems are taken at even steps, so that every subject is there. An exam that is not on this machine is
+left out, and named. The table is that of `ponder compare`; after it stands how many of the problems the models were
+trained on.
 
 Samples are kept under --out, and the same command goes on where it stopped; more --samples add to what is there.
 """
@@ -82,7 +83,7 @@ def exam_of(name: str, limit: int) -> Task:
 
 def drawn_by_all(name: str, problems: Task, options: argparse.Namespace) -> Iterator[tuple[Path, str]]:
     """(folder of an exam, what of it its model was trained on), for every model and prompting."""
-    asked = [(options.model[0], way) for way in options.prompting] + [(model, "none") for model in options.model[1:]]
+    asked = [(options.model[0], way) for way in options.prompting] + [(model, "letter") for model in options.model[1:]]
     params = SamplingParams(
         temperature=options.temperature, max_reasoning_tokens=options.tokens, max_answer_tokens=options.tokens
     )

@@ -44,7 +44,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     part: PartOption = None,
     prompting: Annotated[
-        str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
+        str, typer.Option(help="How it is asked: none, letter, direct, zero_shot_cot or few_shot_cot (baselines).")
     ] = "none",
     environment: Annotated[
         str,

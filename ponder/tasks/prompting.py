@@ -1,9 +1,13 @@
 """Ways to ask: the baselines that a trained model is compared with. Same problems, same verifier, another prompt.
 
     none           the problem's text and nothing else
+    letter         ... with choices: the letter is wanted; else as none
     direct         ... answer at once
     zero_shot_cot  ... "Let's think step by step."                       (Kojima et al. 2022, arXiv:2205.11916)
     few_shot_cot   eight worked problems before it                       (Wei et al. 2022, arXiv:2201.11903)
+
+All but `none` say of a problem with choices that a letter is wanted: a model that was never told so often ends with a
+number of its own instead (docs/results.md).
 
     task = Prompted(load_task("gsm8k"), "few_shot_cot")
 
@@ -63,6 +67,14 @@ EXEMPLARS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
+LETTER = "Answer with the letter of the right choice."
+
+
+def letter(problem: Problem) -> tuple[Message, ...]:
+    """The problem; one with choices says what form its answer has."""
+    return _continued(problem, LETTER) if problem.choices else problem.prompt
+
+
 def direct(problem: Problem) -> tuple[Message, ...]:
     """The problem with a request for the answer alone."""
     wanted = "the letter of the right choice" if problem.choices else "the final answer"
@@ -71,7 +83,8 @@ def direct(problem: Problem) -> tuple[Message, ...]:
 
 def zero_shot_cot(problem: Problem) -> tuple[Message, ...]:
     """The problem with "Let's think step by step." behind it (arXiv:2205.11916)."""
-    return _continued(problem, "Let's think step by step.")
+    thinking = "Let's think step by step."
+    return _continued(problem, f"{LETTER} {thinking}" if problem.choices else thinking)
 
 
 def few_shot_cot(problem: Problem) -> tuple[Message, ...]:
@@ -81,12 +94,13 @@ def few_shot_cot(problem: Problem) -> tuple[Message, ...]:
         for question, answer in EXEMPLARS
         for message in (Message(role="user", content=question), Message(role="assistant", content=answer))
     ]
-    *before, last = problem.prompt  # a system message stays in front
+    *before, last = letter(problem)  # a system message stays in front
     return (*before, *turns, last)
 
 
 PROMPTINGS: dict[str, Callable[[Problem], tuple[Message, ...]]] = {
     "none": lambda problem: problem.prompt,
+    "letter": letter,
     "direct": direct,
     "zero_shot_cot": zero_shot_cot,
     "few_shot_cot": few_shot_cot,

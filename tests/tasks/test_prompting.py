@@ -34,7 +34,13 @@ def test_each_way_changes_the_prompt_as_it_says():
     assert ask["zero_shot_cot"][-1].content == plain.text + "\n\nLet's think step by step."
     assert "final answer" in ask["direct"][-1].content and "letter" in PROMPTINGS["direct"](LETTERS)[-1].content
     assert [message.role for message in ask["few_shot_cot"]] == ["user", "assistant"] * 8 + ["user"]
-    assert ask["few_shot_cot"][-1] == plain.prompt[-1]
+    assert ask["few_shot_cot"][-1] == plain.prompt[-1] and ask["letter"] == plain.prompt
+
+
+def test_all_ways_but_none_say_that_a_choice_is_answered_by_its_letter():
+    for name, way in PROMPTINGS.items():
+        last = way(LETTERS)[-1].content
+        assert last.startswith(LETTERS.text) and ("letter of the right choice" in last) == (name != "none"), name
 
 
 def test_the_eight_worked_problems_are_right_by_our_own_verifier():
