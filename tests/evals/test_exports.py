@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -206,12 +207,16 @@ def test_the_same_bank_gives_the_same_bytes(form, bank, tmp_path):
 
 @pytest.mark.parametrize("form", ["inspect", "lm-eval"])
 def test_a_bank_that_was_exported_and_imported_has_the_same_numbers_and_samples(form, bank, tmp_path):
+    bank = Path(shutil.copytree(bank, tmp_path / "asked"))
+    facts = json.loads((bank / "bank.json").read_text()) | {"seed": 7, "prompting": "direct"}
+    (bank / "bank.json").write_text(json.dumps(facts))
     path = write(form, bank, tmp_path, with_reasoning=True)[-1]
     back = write_bank(read_log(path), tmp_path / "bank")
     old, new = Bank.read(bank), Bank.read(tmp_path / "bank")
     assert back.result.metrics == summarise(old).metrics and back.result.tokens == summarise(old).tokens
     assert new.spec.task == "halves" and new.spec.params.temperature == 0.7
     assert new.spec.params.max_reasoning_tokens == old.spec.params.max_reasoning_tokens
+    assert (new.spec.seed, new.spec.prompting) == (old.spec.seed, old.spec.prompting) == (7, "direct")
 
     def kept(bank: Bank) -> list[tuple[object, ...]]:
         rows = [row for problem in bank.problems for row in bank.rows(problem.id)]

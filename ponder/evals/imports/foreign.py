@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow
@@ -67,6 +67,8 @@ class ForeignLog:
     notes: Sequence[str] = ()  # what was left out or taken another way
     missing: Sequence[str] = ()  # of the log as a whole
     complete: bool = True
+    seed: int = 0
+    prompting: str = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,8 @@ def _write_bank(log: ForeignLog, out: Path) -> Imported:
         raise ConfigError(f"{out} is there already; choose a new folder for the samples of {log.path}")
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    spec = BankSpec(task=log.task, split=log.split, model=log.model, params=log.params, grader=log.grader)
+    spec = BankSpec(task=log.task, split=log.split, model=log.model, params=log.params, grader=log.grader,
+                    seed=log.seed, prompting=log.prompting)  # fmt: skip
     missing, notes = _missing(log), tuple(log.notes)
     data = {"log": log.path.name, "format": log.format, "sha256": file_hash(log.path), "missing": "; ".join(missing),
             "notes": "; ".join(notes)}  # fmt: skip
@@ -171,6 +174,12 @@ def params_of(known: dict[str, object], missing: list[str]) -> SamplingParams:
             taken.pop(name, None)
             missing.append(f"{name} (the bank says {getattr(SamplingParams(), name)})")
     return replace(SamplingParams(), **taken)  # type: ignore[arg-type]
+
+
+def drawing_of(known: Mapping[str, object]) -> dict[str, Any]:
+    """seed and prompting for a `ForeignLog`, out of what an export of ponder's own says of its bank."""
+    seed, prompting = known.get("seed"), text_of(known.get("prompting"))
+    return {"seed": seed if type(seed) is int else 0, "prompting": prompting or "none"}
 
 
 def message(role: object, content: str) -> Message:

@@ -22,7 +22,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals import columns
-from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
+from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, drawing_of, message, params_of, text_of
 from ponder.evals.imports.scores import count_notes, outcome_of
 from ponder.files import most_unpacked
 from ponder.types import FinishReason, Problem
@@ -122,6 +122,7 @@ def _log(path: Path, header: Mapping[str, Any], samples: Iterator[Mapping[str, A
         grader=text_of(known.get("grader")) or f"inspect_ai {version}".rstrip(),
         samples=[(problem, [epochs[n] for n in sorted(epochs)]) for problem, epochs in found.values()],
         notes=count_notes(seen), missing=missing, complete=header.get("status") == "success",
+        **drawing_of(known),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
+from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, drawing_of, message, params_of, text_of
 from ponder.evals.imports.scores import count_notes, outcome_of
 from ponder.grading.extract import extract_marked
 from ponder.types import Message, Problem
@@ -118,6 +118,7 @@ def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str
         model=text_of(facts.get("model_name")), params=params,
         grader=text_of(ours.get("grader")) or f"lm_eval {facts.get('lm_eval_version', '')}".rstrip(),
         samples=found, notes=[*notes, *count_notes(seen)], missing=missing, complete=ours.get("complete") is not False,
+        **drawing_of(ours),
     )  # fmt: skip
 
 
