@@ -160,6 +160,8 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
         return ParsedAnswer(key="(-inf;inf)", kind="other")
     if (turned := _TURNED.fullmatch(text)) and (turned[1] == "]" or turned[3] == "["):
         text = ("(" if turned[1] == "]" else "[") + turned[2] + (")" if turned[3] == "[" else "]")
+    if r"\langle" in text:
+        text = _TEX_ANGLES.sub(r"(\1)", text)
     reading = _brackets(text, depth) or _list(text, depth) or _relation(text, depth)
     return reading or scalar(text)
 
@@ -326,9 +328,9 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
             return set_of(parts)  # x = 1, y = 2 or x = 3, y = 4
         if all(part.shape == "{}" or part.kind == "scalar" for part in parts):
             return set_of(parts)
-        if all(part.shape == "()" and part.name.startswith("(") for part in parts):
-            return set_of(parts)  # (x, y) = (1, 2) or (x, y) = (3, 4)
         names = {part.name for part in parts if part.name}
+        if parts[0].name.startswith("(") and len(names) == 1 and all(part.shape == "()" for part in parts):
+            return set_of(parts)  # (x, y) = (1, 2) or (x, y) = (3, 4); (x, y) = (1, 2) or (3, 4)
         if len(names) > 1:
             raise Unparsed("a union over several variables")
         return join(parts)
@@ -382,13 +384,13 @@ def _plus_minus(text: str, depth: int) -> ParsedAnswer | None:
     return set_of(_structure(one.removeprefix("+"), depth + 1) for one in both)
 
 
+_TEX_ANGLES = re.compile(r"\\langle(?![a-z])(.*?)\\rangle(?![a-z])", re.DOTALL)
 _ANGLED = re.compile(r"^<([^<>=]*,[^<>=]*)>$")
 _TRANSPOSED = re.compile(r"^[\[(]([^\[\]()]*,[^\[\]()]*)[\])] ?\^ ?(?:\{ ?(?:T|\\top) ?\}|T|\\top)$")  # (1, 2)^T
 
 
 def _brackets(text: str, depth: int) -> ParsedAnswer | None:
     """(a, b), [a, b), \\{a, b\\}, \\langle a, b\\rangle, [[1,2],[3,4]]."""
-    text = re.sub(r"^\\langle(?![a-z])(.*)\\rangle$", r"(\1)", text, flags=re.DOTALL)
     text = _ANGLED.sub(r"(\1)", _TRANSPOSED.sub(r"(\1)", text))
     if re.match(r"[A-Z]\s?\([^()]*,[^()]*\)$", text):  # the point P(4, -1)
         text = text[1:].lstrip()

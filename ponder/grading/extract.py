@@ -282,11 +282,14 @@ _BETWEEN_BOXES = re.compile(
 )
 
 
+_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box)\s*(\{|-?[0-9][0-9,]*(?:\.[0-9]+)?|[A-Za-z])")  # \boxed 17 too
+
+
 def _last_boxed(text: str) -> str | None:
     closers: dict[int, int] | None = None
     found: list[str] = []
     start = -1
-    for match in reversed(list(re.finditer(r"\\(?:boxed|f(?:rame)?box)\s*(\{|[0-9A-Za-z])", text))):
+    for match in reversed(list(_BOX.finditer(text))):
         end, inside = match.end(), match[1]
         if match[1] == "{":
             closers = _closers(text) if closers is None else closers

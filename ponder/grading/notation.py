@@ -113,7 +113,7 @@ _REWORDED: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Matc
     ((",",), re.compile(r"(?<![\w.,])[0-9]{1,3}(?: [0-9]{3})+,[0-9]{1,2}(?![\w.,])"),  # 1 234,56
      lambda m: m[0].replace(" ", "").replace(",", ".")),
     ((": ",), re.compile(r"(?<![\w:] )(?<![\w:\\{])([a-z]): (?=[-+]?[\d\\(])"), r"\1 = "),  # x: 3, y: 4
-    (("equal",), re.compile(r"(?<=[a-z] )(?:equals|is equal to)(?= )"), "="),
+    (("equal",), re.compile(r"(?<=[a-z0-9)}$] )(?:equals|is equal to)(?= )"), "="),
     (("oot", "mult", "ouble", "epeated"),
      re.compile(r"\s*\((?:(?:a )?(?:double|repeated|triple)(?: root)?|(?:with )?multiplicity \d)\)", re.I), ""),
     (("%", "\\deg"),  # 1/2% is half of 1%

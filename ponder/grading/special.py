@@ -90,6 +90,7 @@ _COLONS = re.compile(
 
 
 _PART_OF_DAY = re.compile(r"(?<=[0-9])(?: o'clock)?(?: in the (morning)| in the (?:afternoon|evening)| at night)$")
+_DOTTED_TIME = re.compile(r"^([0-9]{1,2})\.([0-5][0-9])(?= ?[ap]\.? ?m\.?$)", re.IGNORECASE)  # 3.45 pm
 _HOUR = re.compile(r"([0-9]{1,2})(?: ?([ap])\.? ?m\.?| ?o'clock)", re.IGNORECASE)
 
 
@@ -104,6 +105,8 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
         text = re.sub(r" ?\\(?:text|mathrm) ?\{ ?([apAP]\.? ?[mM]\.?) ?\}$", r" \1", text)
     if " in the " in text or " at night" in text:
         text = _PART_OF_DAY.sub(lambda match: " am" if match[1] else " pm", text)
+    if text[-1:] in "mM.":
+        text = _DOTTED_TIME.sub(r"\1:\2", text)
     hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
     if hour_only:
         text = f"{hour_only[1]}:00" + (f" {hour_only[2]}m" if hour_only[2] else "")

@@ -13,7 +13,9 @@ from ponder.grading.values import fingerprint, magnitude, ratios, real_part
 from ponder.grading.wording import is_prose
 
 NAME = re.compile(
-    r"(?:[a-zA-Z]|\\[a-zA-Z]+|[A-Z]{2,4}|[a-zA-Z]{3,20})(?:_\{?\w{1,9}\}?)?'{0,3}(?:\s*\(\s*[^()]{0,20}\))?"
+    r"(?:[a-zA-Z]|\\[a-zA-Z]+|[A-Z]{2,4}|[a-zA-Z]{3,20})(?:_\{?\w{1,9}\}?)?'{0,3}(?:\s*\^\s*\{?\s*-1\s*\}?(?=\s*\())?"
+    r"(?:\s*\((?:[^()]|[a-z]\s*\([^()]{1,20}\)){0,20}\))?"  # f(x), f(g(x))
+    r"|\(\s*[fgh]\s*(?:[-+*/]|\\circ)\s*[fgh]\s*\)\s*\([^()]{1,20}\)"  # (f + g)(x)
 )
 _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b|\\frac\s*\{\s*d\w?\^?[\w{}]*\s*\}\s*\{\s*d|[a-zA-Z]'+")
 _LONGEST_NAME = 60
