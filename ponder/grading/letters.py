@@ -150,7 +150,9 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
         before = text[max(0, match.start() - 80) : match.start()]
         if _FORMULA_BEFORE.search(before[-20:]):
             continue
-        if kind == "alone" and (_NAME_BEFORE.search(before[-20:]) or _NAME_BEHIND.match(text, match.end())):
+        ends_sentence = kind == "marked" and text[match.end()] == "."
+        is_name = (kind == "alone" or ends_sentence) and _NAME_BEFORE.search(before[-20:]) is not None
+        if is_name or (kind == "alone" and _NAME_BEHIND.match(text, match.end())):
             continue  # vitamin B, B cells, C++, 25 °C
         answers_itself = before.rstrip().endswith("?") and re.fullmatch(r"[.!]?\s*", text[match.end() :]) is not None
         is_cued = kind in ("bold", "answered", "small") or is_line or answers_itself or _CUE.search(before) is not None
