@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponder.train.doctor import CHECKS, EXPLAINS, Finding, Series, diagnose, render
+from ponder.train.doctor import EXPLAINS, diagnose, render
+from ponder.train.series import Series
+from ponder.train.symptoms import CHECKS, Finding
 
 Row = dict[str, float]
 Curve = Callable[[float], float]  # progress 0..1 -> value
