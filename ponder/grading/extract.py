@@ -16,6 +16,7 @@ from ponder.grading.corrections import IS, alternative, has_cue, is_supposed, re
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
 from ponder.grading.labelled import labelled
+from ponder.grading.number_words import with_digits
 from ponder.grading.readings import ParsedAnswer, symbols_of
 from ponder.grading.visible import visible
 from ponder.grading.wording import is_prose, joins_sentences
@@ -56,6 +57,7 @@ _REMARK = re.compile(  # 5000 (in 2024), 6 (not 5); but "5 (or 6)" is no answer
     r"\s+\((?:not|exact(?:ly)?(?=\))|in|as|since|because|see|for|with|at|on|by|from|given|when|where|which|rounded|that\s+is|i\.e)\b[^()]{0,100}\)$",
     re.IGNORECASE,
 )
+_ASIDE = re.compile(r"(?<=[0-9$%}])\s+\((?!or\b|and\b|mod\b)([A-Za-z]{3,}(?: [A-Za-z]{2,}){0,4})\)$")  # 7 (total)
 _BEHIND = re.compile(
     r",?\s+(?:(?P<why>because|since|as(?!\s+(?:well|much|many)\b)|given|when|where|if|(?:from\s+)?which)|for|with|after|before)\b",
     re.IGNORECASE,
@@ -388,6 +390,9 @@ def _whole(text: str) -> str | None:
     if members is not None and members.sides:  # as many members as are counted
         return both
     plain = _REMARK.sub("", text)
+    aside = _ASIDE.search(plain) if plain[-1:] == ")" else None
+    if aside and not re.search("[0-9]", with_digits(aside[1])):
+        plain = plain[: aside.start()]
     if plain != text and re.search("[0-9]", plain) and _is_answer(plain):
         return plain
     reading = read(text)
