@@ -121,6 +121,7 @@ def extract(text: str) -> str | None:
     checked = _CHECKED.search(text)
     if checked and _is_answer(text[: checked.start()].strip()):
         text = text[: checked.start()].strip()
+    text = _without_setting(text)
     return _headed(text) or _worked(text) or _whole(text) or _stated(text)
 
 
@@ -258,6 +259,27 @@ def _last_list(text: str) -> str | None:
     if found is None or ("=" in found and len({line.partition("=")[0] for line in found.split(", ")}) > 1):
         return None
     return found
+
+
+_SETTING = re.compile(
+    r"(?P<main>.*\b(?:min|max|minim\w+|maxim\w+|least|greatest|largest|smallest|highest|lowest|[Ii]t|answer|value|result)\b"
+    r".{0,80}?(?:\b(?:is|of|equals)|=)\s+(?:exactly\s+|only\s+)?[$*(\\-]*[0-9\\][^,;]*?)(?<!\sis)(?<!\sare)"
+    r"(?:,?\s+(?:at|when|for|if|where)\s+(?:[$(\\]*[a-zA-Z(].*=.*|\$?\([^()]*\)\$?)"  # at x = 2; at (1, 2)
+    r"|,?\s+(?:(?:which|that|and)\s+)?(?:(?:is|are)\s+)?(?:attained|achieved|reached|obtained|occur(?:s|ring))\s+"
+    r"(?:only\s+)?(?:at|when|for|if|where|by)\b.*)"
+)
+_LAST_SENTENCE = re.compile(r"(?:[.!?]\s+|\n)(?=\S[^\n]{0,200}$)(?!.*[.!?]\s+\S)")
+
+
+def _without_setting(text: str) -> str:
+    """ "The minimum is 4, attained at x = 2." says 4, and where; "The minimum is at x = 2." is left as it is."""
+    text = text.rstrip()
+    before = _LAST_SENTENCE.search(text, max(0, len(text) - 400))
+    start = before.end() if before else 0
+    if len(text) - start > 200 or "\n" in text[start:]:
+        return text
+    setting = _SETTING.fullmatch(text[start:].rstrip("."))
+    return text if setting is None else f"{text[:start]}{setting['main']}."
 
 
 def _headed(text: str) -> str | None:
