@@ -42,7 +42,7 @@ def monitored(tmp_path, capsys, monkeypatch, engine, **more):
             for each in CASES]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     endpoint = more.pop("endpoint", "http://host/v1 judge")
-    monitoring.evaluate(path, None, endpoint=endpoint, view="reasoning", budget=0.02, as_json=True, **more)
+    monitoring.evaluate(None, path, None, endpoint=endpoint, view="reasoning", budget=0.02, as_json=True, **more)
     [report] = json.loads(capsys.readouterr().out)
     return report
 

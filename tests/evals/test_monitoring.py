@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,6 +157,9 @@ def test_a_chain_that_decides_looks_so_and_a_hint_that_is_used_may_be_admitted()
     assert any("a mistake" in line for line in faithfulness_lines(found))
 
 
+NOTHING_GIVEN = SimpleNamespace(command=SimpleNamespace(params=()))  # a verb's context in which no option was typed
+
+
 def test_the_verbs_fit_on_one_half_and_measure_on_the_other(tmp_path, capsys):
     from ponder.cli import monitoring
 
@@ -165,7 +169,7 @@ def test_the_verbs_fit_on_one_half_and_measure_on_the_other(tmp_path, capsys):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     monitoring.fit(path, tmp_path / "m.json", view="reasoning", budget=0.02)
     capsys.readouterr()
-    monitoring.evaluate(path, [str(tmp_path / "m.json"), "rules"], budget=0.02, as_json=True)
+    monitoring.evaluate(NOTHING_GIVEN, path, [str(tmp_path / "m.json"), "rules"], budget=0.02, as_json=True)
     found = {report["monitor"]: report for report in json.loads(capsys.readouterr().out)}
     assert found["trigrams"]["recall"]["value"] == 1 and found["trigrams"]["false_positives"]["value"] == 0
     assert found["rules"]["recall"]["value"] == 0
@@ -179,7 +183,7 @@ def test_the_verbs_fit_on_one_half_and_measure_on_the_other(tmp_path, capsys):
         with pytest.raises(ConfigError, match=message):
             monitoring.fit(**({"planted": path, "out": tmp_path / "m.json", "view": "answer", "budget": 0.02} | wrong))
     with pytest.raises(ConfigError, match="name a monitor"):
-        monitoring.evaluate(path, None, budget=0.02)
+        monitoring.evaluate(NOTHING_GIVEN, path, None, budget=0.02)
     with pytest.raises(ConfigError, match="no experiment yet"):
         monitoring.run_loophole(tmp_path, 1, "weak", 0, draw_only=True)
     with pytest.raises(ConfigError, match="is none of"):
