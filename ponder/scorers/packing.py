@@ -76,6 +76,12 @@ class CompletionGroup:
         """The tokens of one forward pass over the group."""
         return len(self.prompt_ids) + len(self.token_ids)
 
+    def take(self, rows: Sequence[int]) -> CompletionGroup:
+        """These completions alone, in this order; logprobs, `was_cut` and `classes` are left out."""
+        ends = np.cumsum(self.lengths)
+        parts = [self.token_ids[ends[row] - self.lengths[row] : ends[row]] for row in rows]
+        return CompletionGroup(self.prompt_ids, np.concatenate([self.token_ids[:0], *parts]), self.lengths[list(rows)])
+
     def unique(self) -> tuple[CompletionGroup, NDArray[np.int64]]:
         """(the distinct completions in the order they appear, the index of each completion among them).
 

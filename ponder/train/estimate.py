@@ -70,7 +70,7 @@ def estimate_scorer(config: CommonConfig) -> dict[str, Any]:
     workers = resolve_workers(config.num_workers)
     kept = cost.num_slots * (_PROMPT + cost.window)  # tokens that an engine holds
     cache = max(1, workers) * kept * cache_bytes(model, _size(config))
-    return _summary(model, config, flops, workers, cache, processes=workers)
+    return _summary(model, config, flops, workers, cache, processes=workers, trains=cost.trained > 0)
 
 
 def cluster_job(config: RLConfig) -> Job:
@@ -138,6 +138,7 @@ def _summary(
     other: float,
     *,
     processes: int,
+    trains: bool = True,
 ) -> dict[str, Any]:
     parameters, size = _count(model), _size(config)
     trained = _trained(model, config)
@@ -149,6 +150,8 @@ def _summary(
     most = BYTES_AT_ONCE if config.lora_rank else KEPT_BYTES
     logits = min(config.max_tokens_per_batch * size * model.vocab_size, most) + 128 * 4 * 3 * model.vocab_size
     activations = max(1, workers) * (config.max_tokens_per_batch * size * kept + logits)
+    if not trains:  # the network is only read: its weights alone
+        state, activations = size * parameters, 0
     interpreters = 300e6 * (1 + processes)
     seconds = flops / (_REACHED * matrix_speed(getattr(torch, config.dtype)) * max(1, workers))
     needed, free = state + other + activations + interpreters, free_memory(pick_device())

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,9 @@ class ScorerConfig(CommonConfig):
     max_reasoning_tokens: int = setting(256, "cap of the reasoning", least=0, also="max_completion_length")
     max_answer_tokens: int = setting(16, "cap of the answer", least=1, also="max_completion_length")
     num_slots: int = setting(128, "completions that a process decodes at a time", least=1)
+    sampling_dtype: Literal["", "int8"] = setting(
+        "", "of the sampler's products with weights; empty = the model's; int8 = faster, most with VNNI"
+    )
     # how a network learns from them
     dropout: float = setting(0.2, "on what the head reads", least=0, below=1)
     pairwise: float = setting(0.5, "weight of the ranking term", least=0)
@@ -75,6 +78,7 @@ class ScorerConfig(CommonConfig):
             temperatures=self.temperatures,
             params=params,
             seed=self.seed,
+            int8=self.sampling_dtype == "int8",
         )
 
 

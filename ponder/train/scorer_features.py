@@ -85,9 +85,9 @@ def joined_rollouts(config: FeaturesConfig) -> Path:
 
 
 def cost(config: FeaturesConfig) -> Cost:
-    """Nothing is drawn where a run is joined: its rollouts are used."""
+    """Nothing is drawn where a run is joined: its rollouts are used, and read by its scorer."""
     whole = scorer_examples.cost(config)
-    return replace(whole, drawn=0.0, num_slots=0) if config.joined else whole
+    return replace(whole, drawn=0.0, num_slots=0) if config.joined else replace(whole, read=0.0)
 
 
 RECIPE = from_rollouts(train, config=FeaturesConfig, data=data, cost=cost)

@@ -1,9 +1,13 @@
-"""kind = "probe": a small head over the sampler's own hidden states, a logistic regression or one hidden layer."""
+"""kind = "probe": a small head over the sampler's own hidden states, a logistic regression or one hidden layer.
+
+The engine keeps the states of what it draws, so they cost nothing. Samples of earlier checkpoints are read again by the
+last one, whose probe it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,14 @@ from ponder.config import setting
 from ponder.models import hub
 from ponder.scorers.calibration import log_loss
 from ponder.scorers.logistic import expit, fit
-from ponder.scorers.packing import Pack, packs
+from ponder.scorers.packing import CompletionGroup, Pack, packs
 from ponder.scorers.probe import Probe, completion_states
+from ponder.train import scorer_examples
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.replica import HiddenLoss
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts
-from ponder.train.scorer_recipe import ScorerJob, Trained
-from ponder.train.scorer_rollouts import Drawn
+from ponder.train.scorer_recipe import Cost, ScorerJob, Trained
+from ponder.train.scorer_rollouts import Drawn, DrawPlan, policies
 
 Floats = NDArray[np.float64]
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
@@ -33,12 +38,17 @@ PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 class ProbeConfig(ScorerConfig):
     probe_width: int = setting(0, "hidden units of its network; 0 = logistic regression", least=0)
 
+    @property
+    def plan(self) -> DrawPlan:
+        """With hidden states."""
+        return replace(super().plan, keep_hidden=True)
+
 
 def train(job: ScorerJob[ProbeConfig, Drawn]) -> Trained:
     """The penalty, or the moment to stop, is the one with the best held-out loss."""
     config = job.config
-    groups = [item.group for item in [*job.train, *job.held]]
-    x, other = _states(config, job.start, groups, len(job.train))
+    states = _states(config, job.start, [*job.train, *job.held])
+    x, other = (np.concatenate(part) for part in (states[: len(job.train)], states[len(job.train) :]))
     y, truth = (np.concatenate([item.correct for item in part]) for part in (job.train, job.held))
     head = _network(config, x, y, other, truth) if config.probe_width else _regression(x, y, other, truth)
     probe = Probe(head, name=job.config.scorer_name, policy=job.policy, model=str(job.start.resolve()))
@@ -58,18 +68,27 @@ class _States(HiddenLoss):
         return completion_states(hidden_ND, *(torch.from_numpy(x).to(hidden_ND.device) for x in batch.ends()))
 
 
-def _states(
-    config: ProbeConfig, start: Path, groups: Sequence[Any], num_train: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(B F) of the training samples and of the held-out ones."""
+def _states(config: ProbeConfig, start: Path, items: Sequence[Drawn]) -> list[NDArray[np.float32]]:
+    """(B F) of each problem's samples: as the engine kept them, or read again."""
+    missing = [[row for row in range(len(item.group)) if row not in item.hidden] for item in items]
+    todo = [item.group.take(rows) for item, rows in zip(items, missing, strict=True) if rows]
+    again = iter(_read(config, start, todo) if todo else ())
+    found = []
+    for item, rows in zip(items, missing, strict=True):
+        read = dict(zip(rows, next(again), strict=True)) if rows else {}
+        found.append(np.stack([(read if row in read else item.hidden)[row] for row in range(len(item.group))]))
+    return found
+
+
+def _read(config: ProbeConfig, start: Path, groups: Sequence[CompletionGroup]) -> list[NDArray[np.float32]]:
+    """(B F) of each group, by the trainer's workers; equal completions are read once."""
     distinct = [group.unique() for group in groups]
     parts = list(packs([group for group, _ in distinct], max_tokens=config.max_tokens_per_batch))
     model, _ = hub.load(start, dtype=None, device=pick_device())
     with Trainer(model, num_workers=resolve_workers(config.num_workers)) as trainer:
         rows = torch.cat(trainer.values(parts, _States())).numpy()
     ends = np.cumsum([len(group) for group, _ in distinct])[:-1]
-    found = [part[inverse] for part, (_, inverse) in zip(np.split(rows, ends), distinct, strict=True)]
-    return np.concatenate(found[:num_train]), np.concatenate(found[num_train:])
+    return [part[inverse] for part, (_, inverse) in zip(np.split(rows, ends), distinct, strict=True)]
 
 
 def _regression(x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats) -> dict[str, Tensor]:
@@ -112,4 +131,9 @@ def _network(
     return {"mean": mean, "scale": scale, **dict(zip(names, kept, strict=True))}
 
 
-RECIPE = from_rollouts(train, config=ProbeConfig)
+def cost(config: ProbeConfig) -> Cost:
+    """The engine keeps what it draws; of a run, the earlier checkpoints' half is read again."""
+    return replace(scorer_examples.cost(config), read=0.5 if len(policies(config.model)) > 1 else 0.0)
+
+
+RECIPE = from_rollouts(train, config=ProbeConfig, cost=cost)

@@ -3,6 +3,7 @@
     one line a problem and checkpoint:
     {"problem": id, "policy": 0, "prompt_ids": [...], "samples": [{"ids": [...], "correct": 1, ...}, ...]}
 
+For a probe the samples of the last checkpoint also have "hidden": the states that the engine kept, float16 in base64.
 Checkpoints and temperatures are mixed, as a scorer that saw one of each misjudges the others (arXiv:2312.09241). A
 resumed run draws only what is missing. For a process scorer the rollouts also say what a step is worth: from its end
 the policy continues `continuations` times, and the label is the share that ends correct (arXiv:2312.08935).
@@ -11,9 +12,10 @@ the policy continues `continuations` times, and the label is the share that ends
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ class DrawPlan:
     seed: int
     continuations: int = 0  # of each step that is labelled; 0 = steps are not labelled
     steps_per_sample: int = 0  # step ends that are labelled, at most; drawn from all of them alike
+    int8: bool = False  # the sampler's products with weights
+    keep_hidden: bool = False  # of the last checkpoint's samples: it is the policy whose states a probe reads
 
     def shares(self, num_policies: int) -> list[dict[float, int]]:
         """For each checkpoint, oldest first, how many samples at which temperature. The last one has half of all."""
@@ -67,6 +71,7 @@ class Drawn:
     group: CompletionGroup
     correct: NDArray[np.float64]  # (B,) 0 or 1
     steps: tuple[tuple[int, int, float], ...]  # (sample, ids up to the step's end, share of continuations correct)
+    hidden: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)  # sample -> its states (F,), where kept
 
     @property
     def is_mixed(self) -> bool:
@@ -120,7 +125,10 @@ def draw(
                 continue
             model, tokenizer = hub.load(models[index], dtype=None, device=pick_device())
             if engine is None:
-                engine = LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=num_slots)
+                engine = LocalEngine(
+                    model, tokenizer, num_workers=num_workers, num_slots=num_slots, int8=plan.int8,
+                    keep_hidden=plan.keep_hidden,
+                )  # fmt: skip
             else:
                 engine.update_weights(model.state_dict(), version=index)
             del model
@@ -132,7 +140,8 @@ def draw(
                     on_progress(len(done), wanted, right / max(1, total))
 
             in_flight = max(1, 4 * num_slots * max(1, num_workers) // plan.num_samples)
-            asyncio.run(_draw_all(engine, tokenizer, task, todo, index, shares, plan, in_flight, arrived))
+            here = replace(plan, keep_hidden=plan.keep_hidden and index == len(models) - 1)
+            asyncio.run(_draw_all(engine, tokenizer, task, todo, index, shares, here, in_flight, arrived))
     finally:
         if engine is not None:
             engine.close()
@@ -168,7 +177,7 @@ async def _draw_all(
             graded = sum((group.tally for group in groups), graded)
             refuse_failing(graded)
             completions = [rollout.completion for group in groups for rollout in group.rollouts]
-            rows = [_sample_row(rollout) for group in groups for rollout in group.rollouts]
+            rows = [_sample_row(rollout, plan.keep_hidden) for group in groups for rollout in group.rollouts]
             if plan.continuations:
                 labels = await _label_steps(engine, task, problem, completions, ends, plan)
                 for row, steps in zip(rows, labels, strict=True):
@@ -183,19 +192,36 @@ def _is_whole(row: dict[str, Any]) -> bool:
     """Whether a line of the file has all that `load` reads of it."""
     samples, needed = row.get("samples"), {"ids", "logprobs", "correct", "class", "cut"}
     return isinstance(row.get("prompt_ids"), list) and isinstance(samples, list) and all(
-        isinstance(sample, dict) and needed <= sample.keys() for sample in samples
+        isinstance(sample, dict) and needed <= sample.keys() and _hidden_is_whole(sample) for sample in samples
     )  # fmt: skip
 
 
-def _sample_row(rollout: Rollout) -> dict[str, Any]:
+def _hidden_is_whole(sample: dict[str, Any]) -> bool:
+    try:
+        return "hidden" not in sample or bool(np.isfinite(_hidden(sample["hidden"])).all())
+    except (ValueError, TypeError):
+        return False
+
+
+def _sample_row(rollout: Rollout, keep_hidden: bool) -> dict[str, Any]:
     completion = rollout.completion
-    return {
+    row = {
         "ids": list(completion.token_ids),
         "logprobs": [round(x, 4) for x in completion.sampler_logprobs],
         "correct": int(rollout.verdict.is_correct),
         "class": rollout.verdict.key,
         "cut": completion.was_cut,
     }
+    return row | {"hidden": _as_text(completion.hidden)} if keep_hidden and completion.hidden is not None else row
+
+
+def _as_text(hidden_F: NDArray[np.float32]) -> str:
+    most = float(np.finfo(np.float16).max)
+    return base64.b64encode(np.clip(hidden_F, -most, most).astype("<f2").tobytes()).decode()
+
+
+def _hidden(text: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float32)
 
 
 def step_ids(tokenizer: Tokenizer) -> list[int]:
@@ -262,7 +288,8 @@ def _drawn(problem: str, prompt_ids: list[int], rows: list[dict[str, Any]]) -> D
         classes=np.array([-1 if row["class"] is None else keys[row["class"]] for row in rows], dtype=np.int64),
     )
     correct = np.array([row["correct"] for row in rows], dtype=np.float64)
-    return Drawn(problem, group, correct, tuple(_steps(rows)))
+    hidden = {sample: _hidden(row["hidden"]) for sample, row in enumerate(rows) if "hidden" in row}
+    return Drawn(problem, group, correct, tuple(_steps(rows)), hidden)
 
 
 def _steps(rows: list[dict[str, Any]]) -> Iterator[tuple[int, int, float]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ponder.cli.show import print_plan
-from ponder.train import estimate
+from ponder.train import estimate, scorer_probe
 from ponder.train.estimate import estimate_rl, estimate_scorer, estimate_sft
 from ponder.train.recipe import EvalConfig, RLConfig
 from ponder.train.scorer import configure
@@ -59,7 +59,8 @@ def test_a_plan_says_whether_it_fits_into_memory(monkeypatch, capsys):
 
 
 def test_a_scorer_costs_what_its_kind_reads(monkeypatch):
-    """Drawing is one pass over the samples, a fit one more, an epoch three; half of each labelled step goes on."""
+    """Drawing is one pass over the samples, a joined scorer's reading one, an epoch three; half of each labelled step
+    goes on. A probe reads again only what earlier checkpoints of a run drew."""
     monkeypatch.setattr(estimate, "matrix_speed", lambda dtype: 1e7)  # slow enough for minutes of many digits
     options = {"process": {"continuations": 8, "steps_per_sample": 4}}
 
@@ -68,7 +69,16 @@ def test_a_scorer_costs_what_its_kind_reads(monkeypatch):
             "minutes"
         ]
 
-    drawn = minutes("features") / 2
+    drawn = minutes("features")
     passes = {kind: minutes(kind, **options.get(kind, {})) / drawn for kind in ("probe", "outcome", "process")}
-    assert {kind: round(value, 2) for kind, value in passes.items()} == {"probe": 2, "outcome": 7, "process": 23}
+    assert {kind: round(value, 2) for kind, value in passes.items()} == {"probe": 1, "outcome": 7, "process": 23}
     assert round(minutes("features", joined="a run") / drawn, 2) == 1
+    monkeypatch.setattr(scorer_probe, "policies", lambda model: ["early", "middle", "last"])
+    assert round(minutes("probe") / drawn, 2) == 1.5
+
+
+def test_what_is_only_read_needs_no_memory_for_gradients():
+    def memory(kind):
+        return estimate_scorer(configure({"out": "o", "kind": kind, "num_workers": 1}))["memory_gib"]
+
+    assert memory("probe") == memory("features") < memory("outcome")

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ponder.config import ConfigError
+from ponder.engine.local import LocalEngine
 from ponder.files import InUse, read_jsonl
 from ponder.models import lora
 from ponder.models.tokenizer import ByteTokenizer
@@ -20,7 +21,7 @@ from ponder.scorers import load_scorer
 from ponder.scorers.calibration import auc_within
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import CompletionGroup
-from ponder.train import scorer_network, scorer_outcome, scorer_rollouts, state
+from ponder.train import scorer_network, scorer_outcome, scorer_probe, scorer_rollouts, state
 from ponder.train.distributed import Trainer
 from ponder.train.scorer import configure, load_recipe, train_scorer
 from ponder.train.scorer_examples import ScorerConfig, figures
@@ -245,6 +246,60 @@ def test_a_run_draws_trains_and_says_how_good_it_is(tmp_path, kind):
     assert len(rows) == 16
 
 
+def without_states(folder):
+    """The rollouts of a run as they were before states were kept."""
+    path = folder / "rollouts.jsonl"
+    rows = list(read_jsonl(path))
+    for row in rows:
+        row["samples"] = [{k: v for k, v in sample.items() if k != "hidden"} for sample in row["samples"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_probe_reads_nothing_again_and_is_the_one_that_would(tmp_path, monkeypatch):
+    settings = config(tmp_path, kind="probe", num_problems=48)
+    train_scorer(settings)
+    kept = load_scorer(settings.out)
+    without_states(tmp_path / "run")
+    train_scorer(settings)
+    group = CompletionGroup.of([65, 66], [[67, 68, 69], [70], [71, 72]])
+    np.testing.assert_allclose(kept.score([group])[0], load_scorer(settings.out).score([group])[0], atol=0.02)
+
+    class NoPass:
+        def __init__(self, *args, **keywords):
+            raise AssertionError("read again")
+
+    monkeypatch.setattr(scorer_probe, "Trainer", NoPass)
+    with pytest.raises(AssertionError, match="read again"):
+        train_scorer(settings)
+    train_scorer(config(tmp_path / "other", kind="probe", num_problems=48))
+
+
+def test_states_are_kept_of_the_last_checkpoint_alone(tmp_path):
+    run = tmp_path / "policies"
+    for step in (1, 2, 3):
+        save_model(tiny_model(seed=step), folder := run / "checkpoints" / f"step_{step:05d}")
+        ByteTokenizer().save(str(folder))
+        (folder / "checkpoint.json").write_text(json.dumps({"step": step}))
+    train_scorer(config(tmp_path, kind="probe", model=str(run), num_problems=24, num_samples=16))
+    rows = list(read_jsonl(tmp_path / "run" / "rollouts.jsonl"))
+    assert {row["policy"] for row in rows} == {0, 1, 2}
+    assert all(("hidden" in sample) == (row["policy"] == 2) for row in rows for sample in row["samples"])
+
+
+def test_int8_is_of_the_engine_that_draws(tmp_path, monkeypatch):
+    seen = []
+
+    class Seen(LocalEngine):
+        def __init__(self, *args, **keywords):
+            seen.append(keywords["int8"])
+            super().__init__(*args, **keywords)
+
+    monkeypatch.setattr(scorer_rollouts, "LocalEngine", Seen)
+    train_scorer(config(tmp_path / "a", kind="features", sampling_dtype="int8"))
+    train_scorer(config(tmp_path / "b", kind="features"))
+    assert seen == [True, False]
+
+
 def test_features_join_an_outcome_scorer_on_what_it_has_not_seen(tmp_path):
     many = {"num_problems": 48, "num_samples": 24, "num_epochs": 1}  # the halves of what is left have right ones too
     first = config(tmp_path, held_out=0.6, **many)
@@ -311,8 +366,14 @@ def test_a_saved_step_has_its_line_and_the_scores_beside_it(tmp_path, monkeypatc
         train_scorer(config(tmp_path))
 
 
+def with_states(text):
+    sample = {"ids": [1], "logprobs": [0], "correct": 1, "class": "4", "cut": False, "hidden": text}
+    return json.dumps({"problem": LowercaseTask(size=2)[0].id, "policy": 0, "prompt_ids": [1], "samples": [sample]})
+
+
 @pytest.mark.parametrize("damage", ["{}", '{"problem": "elsewhere", "policy": 0, "prompt_ids": [1], "samples": []}',
-                                    '{"problem": 5, "policy": "0", "prompt_ids": [1], "samples": []}'])  # fmt: skip
+                                    '{"problem": 5, "policy": "0", "prompt_ids": [1], "samples": []}',
+                                    with_states("AAA"), with_states("AH4="), with_states("?")])  # fmt: skip
 def test_a_line_of_rollouts_that_is_damaged_or_of_another_run_is_named(damage, tmp_path):
     task, models = LowercaseTask(size=2), [tmp_path]
     plan = DrawPlan(num_problems=2, num_samples=2, temperatures=(1.0,), params=SamplingParams(), seed=0)
