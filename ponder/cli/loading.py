@@ -244,13 +244,14 @@ def describe(model: str, base_url: str | None, *, int8: bool = False) -> ModelIn
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
+    from ponder.scorers.base import INT8
     from ponder.trained_on import training_sources
 
     folder = hub.resolve(model)
     config = read_config(folder)
     return ModelInfo(
         name=f"{model} in int8" if int8 else model,
-        fingerprint=hub.describe(model)["fingerprint"] + ("-int8" if int8 else ""),
+        fingerprint=hub.describe(model)["fingerprint"] + (INT8 if int8 else ""),
         flops_per_token=lambda context: flops_per_token(config, context),
         training=tuple(training_sources(folder)),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -21,6 +22,9 @@ from ponder.cli.options import number
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable, shown
 from ponder.config import ConfigError, load
 from ponder.types import SamplingParams, Task, text_seed
+
+if TYPE_CHECKING:
+    from ponder.evals.scoring import ScoringResult
 
 PartOption = Annotated[
     Optional[str],
@@ -61,12 +65,17 @@ def evaluate(
     base_url: opt.BaseUrl = None,
     api_key: opt.ApiKey = None,
     int8: opt.Int8 = False,
+    scorer: Annotated[
+        Optional[Path],
+        typer.Option(help="What `ponder scorer` made: its scores are kept beside; a probe's as samples are drawn."),
+    ] = None,
     as_json: opt.Json = False,
 ) -> None:
     """Evaluate a model: pass@k and cons@k with intervals, from a bank of samples that is kept."""
     from ponder.evals.codec import encode
-    from ponder.evals.exams import run_exam
+    from ponder.evals.exams import run_exam, up_to_date
     from ponder.evals.looks import note_look
+    from ponder.evals.scoring import ScoringAsDrawn
     from ponder.live import Bar
     from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
     from ponder.tasks import load_task
@@ -74,6 +83,9 @@ def evaluate(
     from ponder.tasks.prompting import Prompted
     from ponder.tasks.specs import with_verifier
 
+    if scorer and base_url:
+        raise ConfigError("--scorer reads token ids, which --base-url does not give: leave it out; for a reward model, "
+                          "which reads answers, `ponder score` adds the scores")  # fmt: skip
     problems, task = _part(load_task(task, split=split, verifier=verifier), with_verifier(task, verifier), part)
     if prompting != "none":
         problems = Prompted(problems, prompting)
@@ -89,18 +101,25 @@ def evaluate(
     )
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
-    engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
+    scored = ScoringAsDrawn(scorer, policy=facts.fingerprint) if scorer else None
+    engine = open_engine(
+        model, base_url, api_key=api_key, engine=engine_name, int8=int8,
+        keep_hidden=scored is not None and scored.keeps_hidden,
+    )  # fmt: skip
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
-    with closing(engine), resumable(), Bar(Console(stderr=True), "eval") as bar:
+    with closing(engine), resumable(), scored or contextlib.nullcontext(), Bar(Console(stderr=True), "eval") as bar:
         result = asyncio.run(
             run_exam(
                 problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
                 num_samples=samples, params=params, out=out, seed=seed, limit=limit,
                 flops_per_token=facts.flops_per_token, training=facts.training,
-                on_progress=lambda done, total, figure: bar("", done, total, figure),
+                on_progress=lambda done, total, figure: bar("", done, total, figure), on_drawn=scored,
             )
         )  # fmt: skip
+    if scorer:  # what was not scored on the way
+        _score(out, scorer)
+        result = up_to_date(out)
     if as_json:
         print(json.dumps(encode(result)))
     else:
@@ -207,21 +226,31 @@ def score(
     as_json: opt.Json = False,
 ) -> None:
     """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
+    from ponder.evals.codec import encode
+
+    result = _score(bank, scorer, name, workers)
+    done = f"{result.scored_now} of {result.samples} samples scored in {result.seconds:.0f} s"
+    finish(encode(result), f"{done}; the scores are kept as {result.name!r} in {bank}", as_json)
+
+
+def _score(folder: Path, scorer: Path, name: str = "", workers: int = -1) -> ScoringResult:
+    """Score what has no score yet; the exam's result.json then has what choosing by it gives."""
     processes.prepare()
     from ponder.evals.bank import Bank
-    from ponder.evals.codec import encode
+    from ponder.evals.exams import RESULT, up_to_date
     from ponder.evals.scoring import score_bank
     from ponder.live import Bar
     from ponder.train.distributed import resolve_workers
 
     bar = Bar(Console(stderr=True), "score", unit="samples", figure="mean score")
-    with Bank.read(bank) as samples, resumable(), bar:
+    with Bank.read(folder) as samples, resumable(), bar:
         result = score_bank(
             samples, scorer, name=name, num_workers=resolve_workers(workers),
             on_progress=lambda done, total, mean: bar("", done, total, mean),
         )  # fmt: skip
-    done = f"{result.scored_now} of {result.samples} samples scored in {result.seconds:.0f} s"
-    finish(encode(result), f"{done}; the scores are kept as {result.name!r} in {bank}", as_json)
+    if (folder / RESULT).exists():
+        up_to_date(folder).write(folder / RESULT)
+    return result
 
 
 @app.command(rich_help_panel=MEASURE)

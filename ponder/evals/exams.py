@@ -20,7 +20,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -40,11 +40,12 @@ from ponder.rollouts.grade import Tally, grade
 from ponder.rollouts.side_by_side import side_by_side
 from ponder.tasks.base import as_task
 from ponder.tasks.prompting import question
-from ponder.types import Engine, Problem, SamplingParams, Task, text_seed
+from ponder.types import Completion, Engine, Problem, SamplingParams, Task, text_seed
 
 RESULT = "result.json"
 FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's index in the sequence
 Progress = Callable[[int, int, float], None]  # problems done, problems in all, share of correct samples so far
+Drawn = Callable[[Bank, Problem, int, Sequence[Completion]], Awaitable[None]]  # a problem's samples from a number on
 
 
 async def run_exam(
@@ -62,6 +63,7 @@ async def run_exam(
     flops_per_token: FlopsPerToken | None = None,
     in_flight: int = 2048,
     on_progress: Progress | None = None,
+    on_drawn: Drawn | None = None,
     command: str | None = None,
     training: Sequence[Mapping[str, Any]] = (),
 ) -> ExamResult:
@@ -69,6 +71,7 @@ async def run_exam(
 
     `name` is the task as its user wrote it, with dials ("arithmetic:level=4"). `in_flight` is how many samples are
     asked for at once. `training` is what the model was trained on (`training_sources`), for the contamination check.
+    `on_drawn` is called with samples that are in the bank by then.
     Stopping early still writes the result of what is done.
     """
     task = as_task(task)
@@ -93,7 +96,7 @@ async def run_exam(
         before, graded = _seconds_so_far(folder), Tally()
         try:
             complete = await _fill(
-                bank, task, engine, spec, graded, problems, stored, num_samples, in_flight, on_progress
+                bank, task, engine, spec, graded, problems, stored, num_samples, in_flight, on_progress, on_drawn
             )
         finally:  # also on the way out of an error or Ctrl-C
             result = ExamResult(
@@ -140,6 +143,7 @@ async def _fill(
     num_samples: int,
     in_flight: int,
     on_progress: Progress | None,
+    on_drawn: Drawn | None,
 ) -> bool:
     """Draw and judge what the bank lacks; true when it then lacks nothing."""
     todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
@@ -177,10 +181,22 @@ async def _fill(
             rows = [withheld_row(row) for row in rows]
         if rows:
             bank.append(stored[problem.id], rows, prompt_ids=() if task.is_gated else completions[0].prompt_ids)
+            if on_drawn:
+                await on_drawn(bank, problem, first, completions)
         return len(rows) == wanted and first + wanted < num_samples
 
     await side_by_side(work, min(len(problems), in_flight // most))
     return all(bank.num_samples(problem.id) >= num_samples for problem in problems)
+
+
+def up_to_date(folder: str | Path) -> ExamResult:
+    """An exam's result as its bank has it now, where scores may have been added since. What only the exam knew (FLOPs,
+    seconds, command) is that of its result.json."""
+    found = summarise(Bank.read(folder))
+    if not (Path(folder) / RESULT).exists():
+        return ExamResult(**vars(found))
+    known = ExamResult.read(Path(folder) / RESULT)
+    return replace(known, **{**vars(found), "flops": known.flops})
 
 
 def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> BankSummary:

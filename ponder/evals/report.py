@@ -10,7 +10,7 @@ and treats every text from a model or a file as text: jinja2 escapes it, and the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from ponder.evals.bank import Bank, SampleRow
 from ponder.evals.browser import Browser, browser
 from ponder.evals.codec import encode
 from ponder.evals.contamination import details, sentence
-from ponder.evals.exams import RESULT, summarise
+from ponder.evals.exams import up_to_date
 from ponder.evals.ladder import Ladder
 from ponder.evals.logs import ProblemSamples, SampleColumn, ShownSample, clip, logged_metrics, logged_samples
 from ponder.evals.results import CheckpointResult, Contamination, Curves, ExamResult, Strategies
@@ -211,12 +211,7 @@ def _add_contamination(page: Page, found: Contamination | None) -> None:
 
 
 def _exam_page(folder: Path) -> Page:
-    bank = Bank.read(folder)
-    # the numbers come from the bank, what only the exam knew (FLOPs, seconds, command) from its result
-    result = ExamResult(**vars(summarise(bank)))
-    if (folder / RESULT).exists():
-        known = ExamResult.read(folder / RESULT)
-        result = replace(known, **{**vars(summarise(bank)), "flops": known.flops})
+    bank, result = Bank.read(folder), up_to_date(folder)
     n = result.num_samples
     page = Page(title=f"{result.model} on {result.task}")
     page.subtitle = f"{result.num_problems} problems ({result.split}), {n} samples each"

@@ -28,6 +28,7 @@ from ponder.evals.codec import ResultError
 from ponder.evals.files import BankError
 from ponder.evals.results import ScorerFacts
 from ponder.files import lock
+from ponder.scorers.base import same_weights
 
 Scores = dict[str, NDArray[np.float64]]  # problem -> a score a sample from number 0 on, nan where there is none
 
@@ -111,7 +112,7 @@ def _read(path: Path) -> Scores:
 
 
 def _warn(facts: ScorerFacts, policy: str) -> None:
-    if facts.policy and policy and facts.policy != policy:
+    if not same_weights(facts.policy, policy):
         warnings.warn(
             f"the scorer {facts.name} was trained on samples of the model {facts.policy}, and these are of {policy}: "
             "its scores may mislead; train one for this model (`ponder scorer`)",

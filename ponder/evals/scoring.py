@@ -5,10 +5,14 @@
 
 The stored token ids are read, nothing is tokenised again; features take the sampler's own logprobs. Scores are kept
 every few seconds: a second run goes on from there.
+
+    with ScoringAsDrawn("runs/probe") as scored:                       # an engine with keep_hidden
+        await run_exam(task, engine, ..., on_drawn=scored)             # a probe costs nothing here
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -27,6 +31,7 @@ from ponder.scorers import TokenScorer, check_policy, load_scorer
 from ponder.scorers.files import fingerprint
 from ponder.scorers.packing import CompletionGroup
 from ponder.scorers.pool import score_chunks
+from ponder.types import Completion, Problem
 
 CHUNK = 4000  # samples that a worker takes at a time
 KEEP_EVERY = 20.0  # seconds
@@ -49,15 +54,7 @@ def score_bank(
     """Returns what was done. `name`: what the scores are stored under, default the scorer's own name."""
     scorer = load_scorer(scorer_folder)
     check_policy(scorer, bank.spec.fingerprint)
-    facts = ScorerFacts(
-        name=name or scorer.name,
-        kind=scorer.kind,
-        scorer=scorer.name,
-        fingerprint=fingerprint(scorer_folder),
-        policy=scorer.policy,
-        cost=cost(scorer),
-        joint="peers" in scorer.needs,  # the share of an answer class is of all that was drawn
-    )
+    facts = _facts(scorer, scorer_folder, name)
     todo = [problem.id for problem in bank.problems if not _is_done(bank, problem.id, facts.name)]
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)
     done = total - sum(map(bank.num_samples, todo))
@@ -85,6 +82,58 @@ def score_bank(
                 bank.add_scores(facts, {problem: values.tolist() for problem, values in kept.items()})
     seconds = time.monotonic() - begun
     return ScoringResult(**vars(facts), samples=total, scored_now=done - first, seconds=seconds)
+
+
+class ScoringAsDrawn:
+    """For `run_exam(on_drawn=...)`: scores the samples whose hidden states the engine has just kept, for a scorer that
+    reads them. All others are left to `score_bank`: their scorers read tokens, or what else was drawn."""
+
+    def __init__(self, scorer_folder: str | Path, *, policy: str = "", name: str = "") -> None:
+        """policy: the fingerprint of the model that draws; a scorer of another one is a warning."""
+        self._scorer = load_scorer(scorer_folder)
+        check_policy(self._scorer, policy)
+        self.keeps_hidden = "hidden" in self._scorer.needs  # what the engine must do
+        self._facts = _facts(self._scorer, scorer_folder, name)
+        self._kept: dict[str, list[float]] = {}
+        self._bank: Bank | None = None
+        self._held = ExitStack()
+        self._saved = time.monotonic()
+
+    async def __call__(self, bank: Bank, problem: Problem, first: int, completions: Sequence[Completion]) -> None:
+        if not self.keeps_hidden or any(completion.hidden is None for completion in completions):
+            return
+        if self._bank is None:
+            self._held.enter_context(scores.held(bank.folder, self._facts.name))
+            self._bank = bank
+        values = await self._scorer(problem.prompt, completions)
+        before = self._kept.get(problem.id, [])
+        self._kept[problem.id] = [*before, *[math.nan] * (first - len(before)), *values]
+        if time.monotonic() - self._saved > KEEP_EVERY:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._bank is not None and self._kept:
+            self._bank.add_scores(self._facts, self._kept)
+        self._kept, self._saved = {}, time.monotonic()
+
+    def __enter__(self) -> ScoringAsDrawn:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._held:
+            self._keep()
+
+
+def _facts(scorer: TokenScorer, folder: str | Path, name: str) -> ScorerFacts:
+    return ScorerFacts(
+        name=name or scorer.name,
+        kind=scorer.kind,
+        scorer=scorer.name,
+        fingerprint=fingerprint(folder),
+        policy=scorer.policy,
+        cost=cost(scorer),
+        joint="peers" in scorer.needs,  # the share of an answer class is of all that was drawn
+    )
 
 
 def _is_done(bank: Bank, problem_id: str, name: str) -> bool:

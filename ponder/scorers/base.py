@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 Key = Callable[[str], str | None]
+INT8 = "-int8"  # ends the fingerprint of a policy that multiplies so
 CONFIDENCE_WINDOW = 8  # neighbouring tokens, whose lowest mean logprob is the confidence of the least confident part
 
 
@@ -104,12 +105,17 @@ def floats(scores: Sequence[object], name: str) -> list[float]:
     return [float(score) for score in scores]  # type: ignore[arg-type]
 
 
+def same_weights(policy: str, fingerprint: str) -> bool:
+    """Whether both may be of one policy: "" is unknown, and products in int8 (`-int8`) are of the same weights."""
+    return not policy or not fingerprint or policy.removesuffix(INT8) == fingerprint.removesuffix(INT8)
+
+
 def check_policy(scorer: Scorer, fingerprint: str) -> bool:
     """Whether a scorer was trained for the policy with this fingerprint (`models/hub.fingerprint`); warns if not.
 
     Either may be "", unknown: then nothing can be said.
     """
-    fits = not scorer.policy or not fingerprint or scorer.policy == fingerprint
+    fits = same_weights(scorer.policy, fingerprint)
     if not fits:
         warnings.warn(
             f"the scorer {scorer.name!r} was trained for the policy {scorer.policy}, not for {fingerprint}: its scores "

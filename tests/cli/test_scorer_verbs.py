@@ -49,3 +49,19 @@ def test_mistakes_are_one_clear_line_each(tmp_path):
     fails_with(ponder("scorer", "scorer_nano_cpu", "num_sample=3", cwd=tmp_path), "num_samples")
     fails_with(ponder("scorer", "none.toml", cwd=tmp_path), "no recipe at none.toml")
     fails_with(ponder("score", "nowhere", "--scorer", "nowhere", cwd=tmp_path), "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["probe", "features"])
+def test_an_exam_with_a_scorer_ends_with_what_choosing_by_it_gives(kind, tiny, tmp_path):
+    (tmp_path / "r.toml").write_text(RECIPE)
+    assert ponder("scorer", "r.toml", f"model={tiny}", f"kind={kind}", cwd=tmp_path).returncode == 0
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "problem": "What is 1+1?", "answer": "2"}\n')
+    asked = ["eval", "--task", "file:p.jsonl", "--model", tiny, "--scorer", "run", "--out", "bank", "--json", *SHORT]
+    for samples in (3, 5):  # the second goes on with the first
+        result = ponder(*asked, "--samples", samples, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert list(json.loads(result.stdout)["trio"][f"rerank@{samples}"]) == [kind]
+        assert json.loads((tmp_path / "bank" / "result.json").read_text()) == json.loads(result.stdout)
+    assert "no scores yet" not in ponder("report", "bank", cwd=tmp_path).stdout
+    refused = ponder(*asked, "--base-url", "http://127.0.0.1:1/v1", cwd=tmp_path)
+    fails_with(refused, "--scorer reads token ids")

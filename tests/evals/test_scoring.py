@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,18 +13,22 @@ import torch
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
+from ponder.engine.local import LocalEngine
 from ponder.evals.bank import Bank, BankSpec, sample_row
+from ponder.evals.exams import run_exam, up_to_date
 from ponder.evals.results import ReadingCost
-from ponder.evals.scoring import read_answers, read_families, score_bank
+from ponder.evals.scoring import ScoringAsDrawn, read_answers, read_families, score_bank
 from ponder.models.tokenizer import ByteTokenizer
+from ponder.scorers.base import same_weights
 from ponder.scorers.features import FeatureScorer, features
 from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import CompletionGroup
 from ponder.scorers.preference import PreferenceScorer, new_preference_head
+from ponder.scorers.probe import Probe
 from ponder.scorers.reader import Reader
 from ponder.types import Problem, SamplingParams, Verdict
-from tests.helpers import tiny_model, user
+from tests.helpers import LowercaseTask, tiny_model, user
 
 SPEC = BankSpec(task="toy", split="test", model="m", fingerprint="fp", params=SamplingParams())
 
@@ -161,3 +166,54 @@ def test_samples_that_never_answered_are_scored_all_the_same(tmp_path):
     score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
     scores = Bank.read(tmp_path / "bank").samples("toy/0").scores["outcome"]
     assert np.isfinite(scores).all()
+
+
+def test_a_probe_scores_from_kept_states_as_the_exam_draws_and_never_reads_again(tmp_path, monkeypatch):
+    probe = Probe(
+        {"mean": torch.zeros(64), "scale": torch.ones(64), "weight": torch.linspace(-1, 1, 64), "bias": torch.zeros(1)},
+        name="probe", policy="fp-int8", model="nowhere",
+    )  # fmt: skip
+    probe.save(tmp_path / "scorer")
+    seen = {}
+
+    class Seeing(ScoringAsDrawn):
+        async def __call__(self, bank, problem, first, completions):
+            hidden = np.stack([completion.hidden for completion in completions])
+            seen.setdefault(problem.id, []).extend(probe.probabilities(hidden))
+            await super().__call__(bank, problem, first, completions)
+
+    monkeypatch.setattr(Probe, "states", lambda *args: pytest.fail("read again"))
+    task = LowercaseTask(size=3)
+
+    async def exam(samples):
+        engine = LocalEngine(tiny_model(), ByteTokenizer(), num_workers=0, keep_hidden=True)
+        params = SamplingParams(max_reasoning_tokens=2, max_answer_tokens=2)
+        with contextlib.closing(engine), Seeing(tmp_path / "scorer", policy="fp") as scored:
+            await run_exam(
+                task, engine, model="m", fingerprint="fp", num_samples=samples, params=params, out=tmp_path / "bank",
+                on_drawn=scored,
+            )  # fmt: skip
+
+    for samples in (2, 5):
+        asyncio.run(exam(samples))
+    bank = Bank.read(tmp_path / "bank")
+    assert score_bank(bank, tmp_path / "scorer").scored_now == 0
+    for id, expected in seen.items():
+        np.testing.assert_allclose(bank.samples(id).scores["probe"], expected)
+    assert up_to_date(tmp_path / "bank").headline.rerank_at[5].keys() == {"probe"}
+
+
+def test_other_scorers_than_probes_leave_an_exam_alone(tmp_path):
+    outcome(tmp_path / "scorer")
+    with ScoringAsDrawn(tmp_path / "scorer") as scored:
+        assert not scored.keeps_hidden
+        asyncio.run(run_exam(
+            LowercaseTask(size=1), ScriptedEngine(["a"]), model="m", num_samples=2, params=SamplingParams(),
+            out=tmp_path / "bank", on_drawn=scored,
+        ))  # fmt: skip
+    assert not Bank.read(tmp_path / "bank").scorers
+
+
+def test_products_in_int8_are_of_the_same_policy():
+    assert same_weights("abc", "abc-int8") and same_weights("abc-int8", "abc") and same_weights("", "abc")
+    assert not same_weights("abc", "abd-int8")
