@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,3 +152,13 @@ def test_ctrl_c_finishes_the_step_and_saves_although_whoever_read_the_output_hea
     process.stdout.close()  # as that of `| tee log`
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0 and (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(-9, "(exit code -9); out of memory? take less"), (1, "(exit code 1); its own error stands above"),
+     (None, "(exit code None); out of memory? take less")],
+)  # fmt: skip
+def test_a_worker_that_failed_by_itself_is_not_told_to_have_lacked_memory(code, said):
+    process = SimpleNamespace(exitcode=code, join=lambda seconds: None)
+    assert processes.why_ended(process, "take less") == said

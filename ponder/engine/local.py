@@ -335,9 +335,8 @@ class LocalEngine(TokenEngine):
         except (EOFError, OSError):
             if self._closed or not self.worker_processes:
                 return was_useful, "the engine was closed"
-            process = self.worker_processes[number]
-            process.join(5)
-            return was_useful, f"an engine worker died (exit code {process.exitcode}); out of memory? try fewer slots"
+            why = processes.why_ended(self.worker_processes[number], "try fewer slots")
+            return was_useful, f"an engine worker died {why}"
 
     def _lost(self, number: int, why: str) -> None:
         """A worker is gone, and with it the calls of which it had a part; their other parts are taken back."""

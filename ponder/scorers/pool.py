@@ -70,8 +70,7 @@ def _receive(connection: Connection, worker: Any) -> tuple[int, Scores]:
     try:
         answer = connection.recv()
     except (EOFError, OSError):
-        worker.join(5)
-        raise RuntimeError(f"a scoring process ended (exit code {worker.exitcode}); was memory short?") from None
+        raise RuntimeError(f"a scoring process ended {processes.why_ended(worker)}") from None
     if isinstance(answer, str):
         raise RuntimeError(f"scoring failed: {answer}")
     index, scores = answer

@@ -300,10 +300,7 @@ def _receive(connection: Any, worker: Any) -> Any:
     try:
         answer = connection.recv()
     except (EOFError, OSError):
-        worker.join(5)
-        return RuntimeError(
-            f"a training worker died (exit code {worker.exitcode}); out of memory? lower max_tokens_per_batch"
-        )
+        return RuntimeError(f"a training worker died {processes.why_ended(worker, 'lower max_tokens_per_batch')}")
     return RuntimeError(answer) if isinstance(answer, str) else answer
 
 

@@ -36,8 +36,7 @@ class LocalRank:
             self._connection.send((method, arguments))
             answer = self._connection.recv()
         except (EOFError, OSError):
-            self.process.join(5)
-            raise RankLost(f"its process ended (exit code {self.process.exitcode}); was memory short?") from None
+            raise RankLost(f"its process ended {processes.why_ended(self.process)}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
