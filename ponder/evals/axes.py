@@ -127,15 +127,28 @@ def label_ends(ax: Axes, lines: Sequence[tuple[float, float, str, str]]) -> None
     """Names beside the ends of lines, pushed apart where they would touch. Lines: share, x, text, colour."""
     low, high = ax.get_ylim()
     gap = min(0.055 * (high - low), (high - low) / max(1, len(lines)))
-    ys: list[float] = []
-    for share, *_ in sorted(lines):
-        ys.append(max(100 * share, ys[-1] + gap if ys else -math.inf))
-    limit = high
-    for i in reversed(range(len(ys))):  # and down again, where they would leave the picture
-        ys[i] = min(ys[i], limit)
-        limit = ys[i] - gap
+    ys = spaced([100 * share for share, *_ in sorted(lines)], gap)
+    for i in range(len(ys)):  # none leaves the picture
+        ys[i] = max(ys[i], low + i * gap)
+    for i in range(len(ys)):
+        ys[i] = min(ys[i], high - (len(ys) - 1 - i) * gap)
     for y, (_, x, text, color) in zip(ys, sorted(lines), strict=True):
         annotate(ax, x, y, text, color, (9, 0), "left", scale=1.0)
+
+
+def spaced(wanted: Sequence[float], gap: float) -> list[float]:
+    """Places at least `gap` apart, as near to the wanted ones (rising) as that allows: a crowd keeps its mean.
+
+    spaced([30, 31, 60], 4)    -> [28.5, 32.5, 60]
+    """
+    crowds: list[tuple[float, int]] = []  # (where its middle is, how many it has), from below
+    for place in wanted:
+        middle, size = place, 1
+        while crowds and middle - crowds[-1][0] < gap * (size + crowds[-1][1]) / 2:
+            other, count = crowds.pop()
+            middle, size = (middle * size + other * count) / (size + count), size + count
+        crowds.append((middle, size))
+    return [middle + gap * (i - (size - 1) / 2) for middle, size in crowds for i in range(size)]
 
 
 def annotate(

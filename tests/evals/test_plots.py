@@ -6,11 +6,13 @@ import itertools
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_accuracy_at_compute import FREE, FULL, tables
 
 from ponder.evals import plots
 from ponder.evals.accuracy_at_compute import accuracy_at_compute
-from ponder.evals.axes import svg
+from ponder.evals.axes import spaced, svg
 from ponder.evals.results import BudgetPoint, CheckpointResult, Curves, Flops, VoteCurve, VotePoint
 from ponder.evals.stats import Estimate
 from ponder.types import SamplingParams
@@ -30,6 +32,17 @@ def curves_of(test: list[VoteCurve], budgets: list[BudgetPoint], checkpoints: li
 
 def vote_point(k: int, flops: float, tokens: float, cons: float, best: float) -> VotePoint:
     return VotePoint(k=k, flops=flops, tokens=tokens, cons_at_k=estimate(cons), pass_at_k=estimate(best))
+
+
+@given(st.lists(st.floats(-50, 150), max_size=8), st.floats(0.5, 30))
+def test_names_stand_apart_and_as_near_to_their_lines_as_that_allows(wanted, gap):
+    wanted = sorted(wanted)
+    found = spaced(wanted, gap)
+    assert len(found) == len(wanted)
+    assert all(b - a > gap - 1e-6 for a, b in itertools.pairwise(found))
+    assert sum(found) == pytest.approx(sum(wanted), abs=1e-6)  # none is pushed aside for another
+    apart = all(b - a >= gap for a, b in itertools.pairwise(wanted))
+    assert not apart or found == pytest.approx(wanted)
 
 
 def curves(cheapest: float, factor: float, count: int) -> Curves:
