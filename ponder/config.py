@@ -303,6 +303,15 @@ def to_dict(config: Any) -> dict[str, Any]:
     return result
 
 
+def completed(cls: type[C], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as `dumps` writes it today, from one that an earlier version wrote: keys that are new since have their
+    defaults. One that cannot be read today stays as it is."""
+    try:
+        return tomllib.loads(dumps(from_dict(cls, values)))
+    except ConfigError:
+        return dict(values)
+
+
 def dumps(config: Any, *, explain: bool = False) -> str:
     """A config as TOML that `load` reads back to an equal config. explain: with the meaning of each key beside it."""
     return _toml(config, "", explain)

@@ -56,10 +56,10 @@ def start(target: Callable[..., None], arguments: tuple[Any, ...], *, name: str)
 
 
 def why_ended(process: Any, advice: str = "") -> str:
-    """Of a process of `start` that is gone, in brackets and words. Killed by a signal, memory was probably short, and
-    `advice` is how to need less of it; one that failed by itself has said why on stderr."""
+    """Of a process of `start` that is gone, in brackets and words. Killed (255: with the server that forked it), memory
+    was probably short, and `advice` is how to need less of it; one that failed by itself has said why on stderr."""
     process.join(5)
-    if process.exitcode is not None and process.exitcode >= 0:
+    if process.exitcode == 1:
         return f"(exit code {process.exitcode}); its own error stands above"
     return f"(exit code {process.exitcode}); out of memory?" + (f" {advice}" if advice else "")
 

@@ -25,7 +25,7 @@ import sys
 import time
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,12 @@ class Run:
     """
 
     def __init__(
-        self, folder: str | Path, *, kind: str, config_toml: str, seed: int, facts: Mapping[str, Any] | None = None
-    ) -> None:
-        """facts: further entries of run.json."""
-        self.folder = Path(folder)
+        self, folder: str | Path, *, kind: str, config_toml: str, seed: int, facts: Mapping[str, Any] | None = None,
+        completed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> None:  # fmt: skip
+        """facts: further entries of run.json. completed: of a recipe that an earlier version wrote, with the keys that
+        are new since."""
+        self.folder, self._completed = Path(folder), completed
         self._facts, self._recipe = dict(facts or {}), ""
         self._lock = lock(self.folder / ".lock", self.folder)
         try:
@@ -147,7 +149,7 @@ class Run:
 
     def _continue(self, config_toml: str) -> None:
         """A run may be made longer, nothing else: else nobody could say afterwards which steps had which recipe."""
-        old, new = read_recipe(self.folder / "config.toml"), tomllib.loads(config_toml)
+        old, new = self._completed(read_recipe(self.folder / "config.toml")), tomllib.loads(config_toml)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if fixed := [key for key in changed if key not in MAY_CHANGE]:
             key = fixed[0]

@@ -157,7 +157,7 @@ def test_ctrl_c_finishes_the_step_and_saves_although_whoever_read_the_output_hea
 @pytest.mark.parametrize(
     ("code", "said"),
     [(-9, "(exit code -9); out of memory? take less"), (1, "(exit code 1); its own error stands above"),
-     (None, "(exit code None); out of memory? take less")],
+     (255, "(exit code 255); out of memory? take less"), (None, "(exit code None); out of memory? take less")],
 )  # fmt: skip
 def test_a_worker_that_failed_by_itself_is_not_told_to_have_lacked_memory(code, said):
     process = SimpleNamespace(exitcode=code, join=lambda seconds: None)

@@ -99,9 +99,13 @@ def evaluate(
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
+    scored = ScoringAsDrawn(scorer, policy=facts.fingerprint) if scorer else None
+    if scored:
+        if problems.is_gated:
+            raise ConfigError(f"samples of {task} are kept without their tokens, which --scorer reads; leave it out")
+        scored.check(out)
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
-    scored = ScoringAsDrawn(scorer, policy=facts.fingerprint) if scorer else None
     engine = open_engine(
         model, base_url, api_key=api_key, engine=engine_name, int8=int8,
         keep_hidden=scored is not None and scored.keeps_hidden,
@@ -236,8 +240,9 @@ def score(
 def _score(folder: Path, scorer: Path, name: str = "", workers: int = -1) -> ScoringResult:
     """Score what has no score yet; the exam's result.json then has what choosing by it gives."""
     processes.prepare()
-    from ponder.evals.bank import Bank
-    from ponder.evals.exams import RESULT, up_to_date
+    from ponder.evals.bank import Bank, BankError
+    from ponder.evals.codec import ResultError
+    from ponder.evals.exams import refreshed
     from ponder.evals.scoring import score_bank
     from ponder.live import Bar
     from ponder.train.distributed import resolve_workers
@@ -248,8 +253,8 @@ def _score(folder: Path, scorer: Path, name: str = "", workers: int = -1) -> Sco
             samples, scorer, name=name, num_workers=resolve_workers(workers),
             on_progress=lambda done, total, mean: bar("", done, total, mean),
         )  # fmt: skip
-    if (folder / RESULT).exists():
-        up_to_date(folder).write(folder / RESULT)
+    with contextlib.suppress(BankError, ResultError):  # an exam goes on there, and writes its own; a damaged one stays
+        refreshed(folder)
     return result
 
 

@@ -21,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -34,6 +35,7 @@ from ponder.evals import contamination
 from ponder.evals.accuracy_at_compute import headline
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
 from ponder.evals.codec import ResultError
+from ponder.evals.files import lock
 from ponder.evals.results import Accuracy, BankSummary, ExamResult, Flops, Gain, GroupAccuracy, TokenCounts
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
 from ponder.rollouts.grade import Tally, grade
@@ -197,6 +199,16 @@ def up_to_date(folder: str | Path) -> ExamResult:
         return ExamResult(**vars(found))
     known = ExamResult.read(Path(folder) / RESULT)
     return replace(known, **{**vars(found), "flops": known.flops})
+
+
+def refreshed(folder: str | Path) -> ExamResult:
+    """`up_to_date`, written into result.json where there is one. BankError where an exam is being drawn there."""
+    folder = Path(folder)
+    with closing(lock(folder / "bank.json")):
+        result = up_to_date(folder)
+        if (folder / RESULT).exists():
+            result.write(folder / RESULT)
+    return result
 
 
 def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> BankSummary:

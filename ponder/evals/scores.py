@@ -44,8 +44,8 @@ def _check_name(name: str) -> None:
         raise BankError(f"{name!r} cannot be the name of a scorer: use letters, digits and _ . @ + = -")
 
 
-def add(folder: Path, facts: ScorerFacts, scored: Mapping[str, Sequence[float]], *, policy: str) -> None:
-    """Add scores to those of the scorer; new ones replace old ones of the same sample."""
+def check(folder: Path, facts: ScorerFacts) -> None:
+    """BankError where the bank has scores of another scorer under this name."""
     _check_name(facts.name)
     head, path = folder / "scores" / f"{facts.name}.json", folder / "scores" / f"{facts.name}.parquet"
     if path.exists():
@@ -57,6 +57,12 @@ def add(folder: Path, facts: ScorerFacts, scored: Mapping[str, Sequence[float]],
                     f"{path} holds scores of another scorer: its {name} is {old!r}, not {new!r}; "
                     "choose another name, or delete both files"
                 )
+
+
+def add(folder: Path, facts: ScorerFacts, scored: Mapping[str, Sequence[float]], *, policy: str) -> None:
+    """Add scores to those of the scorer; new ones replace old ones of the same sample."""
+    check(folder, facts)
+    head, path = folder / "scores" / f"{facts.name}.json", folder / "scores" / f"{facts.name}.parquet"
     _warn(facts, policy)
     merged = _read(path)
     for problem, values in scored.items():

@@ -89,15 +89,19 @@ class ScoringAsDrawn:
     reads them. All others are left to `score_bank`: their scorers read tokens, or what else was drawn."""
 
     def __init__(self, scorer_folder: str | Path, *, policy: str = "", name: str = "") -> None:
-        """policy: the fingerprint of the model that draws; a scorer of another one is a warning."""
+        """policy: the fingerprint of the model that draws. A scorer of another one is a warning, and reads the samples
+        afterwards by the network that it is of."""
         self._scorer = load_scorer(scorer_folder)
-        check_policy(self._scorer, policy)
-        self.keeps_hidden = "hidden" in self._scorer.needs  # what the engine must do
+        self.keeps_hidden = check_policy(self._scorer, policy) and "hidden" in self._scorer.needs  # of the engine
         self._facts = _facts(self._scorer, scorer_folder, name)
         self._kept: dict[str, list[float]] = {}
         self._bank: Bank | None = None
         self._held = ExitStack()
         self._saved = time.monotonic()
+
+    def check(self, folder: Path) -> None:
+        """BankError, before anything is drawn, where a bank has scores of another scorer under this name."""
+        scores.check(folder, self._facts)
 
     async def __call__(self, bank: Bank, problem: Problem, first: int, completions: Sequence[Completion]) -> None:
         if not self.keeps_hidden or any(completion.hidden is None for completion in completions):

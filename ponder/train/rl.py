@@ -16,11 +16,12 @@ import asyncio
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ponder.config import dumps, lookup
+from ponder.config import completed, dumps, lookup
 from ponder.rewarding import refuse_chosen, refuse_monitor, training
 from ponder.rollouts.collect import Collected, Play, collect, environment, single
 from ponder.rollouts.deliberate import deliberation_terms, open_environment
@@ -67,7 +68,10 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     if config.reference not in ("", "first"):
         read |= inputs.of_model(config.reference)
     facts = config.experiments.facts()
-    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=facts) as run:
+    with Run(
+        config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=facts,
+        completed=partial(completed, type(config)),
+    ) as run:  # fmt: skip
         run.same_inputs(read, begun=state_path(run.folder).exists(), later=inputs.SMALL_FILES)
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
         sources += [experiment_source(config.experiments.monitor_in_reward)] if facts else []

@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ponder.config import ConfigError, dumps, from_dict, load, lookup
+from ponder.config import ConfigError, completed, dumps, from_dict, load, lookup
 from ponder.files import nan_as_null, write_atomic
 from ponder.models import hub
 from ponder.rewarding import training
@@ -57,7 +58,10 @@ def _train(
         read |= inputs.of_model(model)
     data = recipe.data(config)
     read |= data.read
-    with Run(config.out, kind="scorer", config_toml=dumps(config), seed=config.seed) as run:
+    with Run(
+        config.out, kind="scorer", config_toml=dumps(config), seed=config.seed,
+        completed=partial(completed, type(config)),
+    ) as run:  # fmt: skip
         begun = (run.folder / "rollouts.jsonl").exists() or state_path(run.folder).exists()
         run.same_inputs(read, begun=begun, later=inputs.SMALL_FILES)
         train, held = data.examples(run, models, on_draw)

@@ -21,12 +21,12 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from ponder.config import REQUIRED, ConfigError, check, dumps, setting
+from ponder.config import REQUIRED, ConfigError, check, completed, dumps, setting
 from ponder.grading.verifiers import numbered_lines
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
@@ -141,7 +141,10 @@ def _sft(config: SFTConfig, on_step: Progress | None) -> Path:
     read = inputs.of_model(config.model) if config.model else {}
     if source_row["kind"] == "file":
         read[source_row["path"]] = source_row["sha256"]
-    with Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed) as run:
+    with Run(
+        config.out, kind="sft", config_toml=dumps(config), seed=config.seed,
+        completed=partial(completed, type(config)),
+    ) as run:  # fmt: skip
         policy = open_start(config, run.folder, source_row)
         source = open_source(config, policy.tokenizer, rows, window=policy.model.config.max_position_embeddings)
         run.same_inputs(read, begun=state_path(run.folder).exists(), later=inputs.SMALL_FILES)

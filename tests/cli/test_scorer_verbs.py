@@ -62,6 +62,9 @@ def test_an_exam_with_a_scorer_ends_with_what_choosing_by_it_gives(kind, tiny, t
         assert result.returncode == 0, result.stderr
         assert list(json.loads(result.stdout)["trio"][f"rerank@{samples}"]) == [kind]
         assert json.loads((tmp_path / "bank" / "result.json").read_text()) == json.loads(result.stdout)
-    assert "no scores yet" not in ponder("report", "bank", cwd=tmp_path).stdout
+    again = ponder("scorer", "r.toml", f"model={tiny}", f"kind={kind}", "seed=1", "out=other", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    asked[asked.index("run")] = "other"
+    fails_with(ponder(*asked, cwd=tmp_path), "holds scores of another scorer")  # before anything is drawn
     refused = ponder(*asked, "--base-url", "http://127.0.0.1:1/v1", cwd=tmp_path)
     fails_with(refused, "--scorer reads token ids")

@@ -14,8 +14,8 @@ import torch
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.engine.local import LocalEngine
-from ponder.evals.bank import Bank, BankSpec, sample_row
-from ponder.evals.exams import run_exam, up_to_date
+from ponder.evals.bank import Bank, BankError, BankSpec, sample_row
+from ponder.evals.exams import refreshed, run_exam, up_to_date
 from ponder.evals.results import ReadingCost
 from ponder.evals.scoring import ScoringAsDrawn, read_answers, read_families, score_bank
 from ponder.models.tokenizer import ByteTokenizer
@@ -201,6 +201,44 @@ def test_a_probe_scores_from_kept_states_as_the_exam_draws_and_never_reads_again
     for id, expected in seen.items():
         np.testing.assert_allclose(bank.samples(id).scores["probe"], expected)
     assert up_to_date(tmp_path / "bank").headline.rerank_at[5].keys() == {"probe"}
+
+
+def test_a_probe_of_another_policy_reads_by_its_own_network(tmp_path):
+    probe = Probe(
+        {"mean": torch.zeros(64), "scale": torch.ones(64), "weight": torch.ones(64), "bias": torch.zeros(1)},
+        name="probe", policy="fp", model="nowhere",
+    )  # fmt: skip
+    probe.save(tmp_path / "scorer")
+    with pytest.warns(UserWarning, match="not for other"):
+        assert not ScoringAsDrawn(tmp_path / "scorer", policy="other").keeps_hidden
+    assert ScoringAsDrawn(tmp_path / "scorer", policy="fp-int8").keeps_hidden
+
+
+def test_a_problem_drawn_in_parts_keeps_every_score_and_a_gap_stays_open(tmp_path):
+    head = {"mean": torch.zeros(64), "scale": torch.ones(64), "weight": torch.ones(64), "bias": torch.zeros(1)}
+    Probe(head, name="probe", policy="", model="nowhere").save(tmp_path / "scorer")
+    fill(tmp_path / "bank", [6])
+    bank = Bank.read(tmp_path / "bank")
+
+    def part(*values):
+        return [SimpleNamespace(hidden=np.full(64, value, np.float32)) for value in values]
+
+    async def parts(scored):
+        await scored(bank, problem(0), 1, part(0.0, 0.1))
+        await scored(bank, problem(0), 3, part(-0.1))
+
+    with ScoringAsDrawn(tmp_path / "scorer") as scored:
+        asyncio.run(parts(scored))
+    found = bank.samples("toy/0").scores["probe"]
+    np.testing.assert_allclose(found[1:4], 1 / (1 + np.exp(-64 * np.array([0.0, 0.1, -0.1]))), rtol=1e-4)
+    assert np.isnan(found[[0, 4, 5]]).all()
+
+
+def test_a_result_is_not_written_under_an_exam_that_goes_on(tmp_path):
+    fill(tmp_path / "bank", [2])
+    with Bank.open(tmp_path / "bank", SPEC), pytest.raises(BankError, match="another process writes"):
+        refreshed(tmp_path / "bank")
+    assert refreshed(tmp_path / "bank").num_samples == 2 and not (tmp_path / "bank" / "result.json").exists()
 
 
 def test_other_scorers_than_probes_leave_an_exam_alone(tmp_path):
