@@ -24,7 +24,7 @@ from ponder.config import ConfigError, load
 from ponder.types import SamplingParams, Task, text_seed
 
 if TYPE_CHECKING:
-    from ponder.evals.scoring import ScoringResult
+    from ponder.evals.scoring import ScoringAsDrawn, ScoringResult
 
 PartOption = Annotated[
     Optional[str],
@@ -75,7 +75,6 @@ def evaluate(
     from ponder.evals.codec import encode
     from ponder.evals.exams import run_exam, up_to_date
     from ponder.evals.looks import note_look
-    from ponder.evals.scoring import ScoringAsDrawn
     from ponder.live import Bar
     from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
     from ponder.tasks import load_task
@@ -99,11 +98,7 @@ def evaluate(
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
-    scored = ScoringAsDrawn(scorer, policy=facts.fingerprint) if scorer else None
-    if scored:
-        if problems.is_gated:
-            raise ConfigError(f"samples of {task} are kept without their tokens, which --scorer reads; leave it out")
-        scored.check(out)
+    scored = _scoring(scorer, problems, out, facts.fingerprint) if scorer else None
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
     engine = open_engine(
@@ -129,6 +124,20 @@ def evaluate(
     else:
         print_metrics(result)
         print(f"samples and result.json are in {out}; ponder report {out} makes a page of them")
+
+
+def _scoring(scorer: Path, problems: Task, out: Path, policy: str) -> ScoringAsDrawn:
+    """A scorer beside an exam. What would stop it later is refused before anything is drawn."""
+    processes.prepare()  # before torch is imported
+    from ponder.evals.scoring import ScoringAsDrawn
+
+    if problems.is_gated:
+        raise ConfigError(
+            f"samples of {problems.name} are kept without their tokens, which --scorer reads; leave it out"
+        )
+    scored = ScoringAsDrawn(scorer, policy=policy)
+    scored.check(out)
+    return scored
 
 
 def folder_name(name: str) -> str:

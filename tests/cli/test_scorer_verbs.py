@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from ponder.cli.measure import _scoring
+from ponder.config import ConfigError
 from ponder.evals.bank import Bank
 from tests.cli.typed import SHORT, fails_with, ponder
 
@@ -68,3 +71,9 @@ def test_an_exam_with_a_scorer_ends_with_what_choosing_by_it_gives(kind, tiny, t
     fails_with(ponder(*asked, cwd=tmp_path), "holds scores of another scorer")  # before anything is drawn
     refused = ponder(*asked, "--base-url", "http://127.0.0.1:1/v1", cwd=tmp_path)
     fails_with(refused, "--scorer reads token ids")
+
+
+def test_a_scorer_beside_a_gated_exam_is_refused_before_anything_is_drawn(tmp_path):
+    gated = SimpleNamespace(name="secret", is_gated=True)
+    with pytest.raises(ConfigError, match="samples of secret are kept without their tokens"):
+        _scoring(tmp_path, gated, tmp_path / "bank", "")
