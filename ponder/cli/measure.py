@@ -73,8 +73,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model: pass@k and cons@k with intervals, from a bank of samples that is kept."""
     from ponder.evals.codec import encode
-    from ponder.evals.exams import run_exam, up_to_date
+    from ponder.evals.exams import RESULT, run_exam
     from ponder.evals.looks import note_look
+    from ponder.evals.results import ExamResult
     from ponder.live import Bar
     from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
     from ponder.tasks import load_task
@@ -118,7 +119,7 @@ def evaluate(
         )  # fmt: skip
     if scorer:  # what was not scored on the way
         _score(out, scorer)
-        result = up_to_date(out)
+        result = ExamResult.read(out / RESULT)
     if as_json:
         print(json.dumps(encode(result)))
     else:

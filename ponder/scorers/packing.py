@@ -77,10 +77,15 @@ class CompletionGroup:
         return len(self.prompt_ids) + len(self.token_ids)
 
     def take(self, rows: Sequence[int]) -> CompletionGroup:
-        """These completions alone, in this order; logprobs, `was_cut` and `classes` are left out."""
+        """These completions alone, in this order; `was_cut` and `classes` are left out."""
         ends = np.cumsum(self.lengths)
-        parts = [self.token_ids[ends[row] - self.lengths[row] : ends[row]] for row in rows]
-        return CompletionGroup(self.prompt_ids, np.concatenate([self.token_ids[:0], *parts]), self.lengths[list(rows)])
+        parts = [slice(ends[row] - self.lengths[row], ends[row]) for row in rows]
+        token_ids, logprobs = (
+            None if ids is None else np.concatenate([ids[:0], *(ids[part] for part in parts)])
+            for ids in (self.token_ids, self.logprobs)
+        )
+        assert token_ids is not None
+        return CompletionGroup(self.prompt_ids, token_ids, self.lengths[list(rows)], logprobs)
 
     def unique(self) -> tuple[CompletionGroup, NDArray[np.int64]]:
         """(the distinct completions in the order they appear, the index of each completion among them).
@@ -89,20 +94,14 @@ class CompletionGroup:
         """
         ends = np.cumsum(self.lengths)
         index_of: dict[bytes, int] = {}
-        first: list[tuple[int, int, int]] = []
+        first: list[int] = []
         inverse = np.empty(len(self.lengths), np.int64)
         for row, (start, end) in enumerate(zip((ends - self.lengths).tolist(), ends.tolist(), strict=True)):
             ids = self.token_ids[start:end].tobytes()
             inverse[row] = index_of.setdefault(ids, len(index_of))
             if inverse[row] == len(first):
-                first.append((row, start, end))
-        lengths = self.lengths[[row for row, _, _ in first]]
-        token_ids, logprobs = (
-            None if ids is None else np.concatenate([ids[:0], *(ids[start:end] for _, start, end in first)])
-            for ids in (self.token_ids, self.logprobs)
-        )
-        assert token_ids is not None
-        return CompletionGroup(self.prompt_ids, token_ids, lengths, logprobs), inverse
+                first.append(row)
+        return self.take(first), inverse
 
 
 class PackSlice(NamedTuple):

@@ -456,9 +456,11 @@ def test_a_config_that_cannot_work_is_refused(changes):
         configure({"out": "x"} | changes)
 
 
-@pytest.mark.parametrize("name", ["scorer_nano_cpu", "scorer_smollm2_cpu", "scorer_qwen05_cpu"])
-def test_the_shipped_recipes_are_read(name):
-    assert load_recipe(f"recipes/{name}.toml").num_problems >= 1000
+@pytest.mark.parametrize(
+    ("name", "samples"), [("scorer_nano_cpu", 16), ("scorer_smollm2_cpu", 16), ("scorer_qwen05_cpu", 2)]
+)
+def test_the_shipped_recipes_are_read(name, samples):
+    assert load_recipe(f"recipes/{name}.toml").num_samples >= samples
 
 
 def test_a_run_does_not_go_on_with_other_problems_or_another_policy(tmp_path):
