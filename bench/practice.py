@@ -8,7 +8,7 @@ the largest also by what is expected to teach most (adaptive). KEY=VALUE changes
 
 Then the model they all began from and the last checkpoint of every arm sit the same exam, sampled as in training: one
 table, with paired differences to the beginning and to the largest pool in turn. Seeds are averaged problem by problem,
-so intervals (95 %) are over problems; the lowest and highest seed stand beside them. Nothing is chosen by the exam.
+so intervals (95 %) are over problems; what each seed has stands beside them. Nothing is chosen by the exam.
 
 Runs and samples are kept under --out, and the same command goes on where it stopped; more pools or seeds add to it.
 """
@@ -35,7 +35,6 @@ from ponder.tasks.parts import Part, with_part
 from ponder.train.recipe import RLConfig, load_recipe
 from ponder.train.rl import rl
 from ponder.train.state import state_path
-from ponder.types import SamplingParams
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def table(
 ) -> list[str]:
     """Markdown. rates: of an arm and a seed, the share of right samples of every problem, as `start` has them."""
     lines = [
-        "| practised | distinct problems | each came | groups that teach | sampled tokens | pass@1 | by seed | "
+        "| practised | distinct problems | each came | groups that teach (%) | sampled tokens | pass@1 (%) | by seed | "
         "less the beginning | less the largest pool in turn |",
         "|---" * 9 + "|",
         f"| nothing | | | | | {span(interval(start))} | | | |",
@@ -122,16 +121,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/practice"))
     options = parser.parse_intermixed_args()
     config = load_recipe(options.recipe, [f"out={options.out}", *options.changes])
-    params = SamplingParams(
-        temperature=config.temperature,
-        max_reasoning_tokens=config.max_reasoning_tokens,
-        max_answer_tokens=config.max_answer_tokens,
-    )
 
     def sit(model: str, folder: Path) -> list[float]:
+        problems = Part(load_task(options.exam, split="test"), "report")
         bank, _ = drawn(
-            Part(load_task(options.exam, split="test"), "report"), model, folder, params=params, int8=options.int8,
-            name=with_part(options.exam, "report"), samples=options.samples, limit=options.limit,
+            problems, model, folder, name=with_part(options.exam, "report"), samples=options.samples,
+            params=config.params, limit=options.limit, int8=options.int8,
         )  # fmt: skip
         return [float(samples.correct.mean()) for samples in bank.tables()]
 
