@@ -85,6 +85,7 @@ def star(
     temperature: opt.Temperature = 1.0,
     seed: opt.Seed = 0,
     base_url: opt.BaseUrl = None,
+    int8: opt.Int8 = False,
     as_json: opt.Json = False,
 ) -> None:
     """Draw solutions from a model and keep the verified ones as training rows (STaR, expert iteration)."""
@@ -105,8 +106,8 @@ def star(
         problems = Prompted(problems, prompting)
     if environment and (environment != "deliberate" or base_url):
         raise ConfigError("--environment is deliberate or nothing, and needs a local model")
-    facts = describe(model, base_url)
-    engine = open_engine(model, base_url)
+    facts = describe(model, base_url, int8=int8)
+    engine = open_engine(model, base_url, int8=int8)
     if environment:
         from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 

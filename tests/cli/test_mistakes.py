@@ -50,6 +50,10 @@ pytestmark = pytest.mark.slow
         (["chat", "--api-key", "two words"], "copy it again"),
         (["chat", "--api-key", "x", "--base-url", "http://127.0.0.1:9/v1"], "cannot be reached"),
         (["star", "--task", "arithmetic", "--out", "o.jsonl", "--environment", "x"], "deliberate or nothing"),
+        (
+            ["star", "--task", "arithmetic", "--out", "o.jsonl", "--int8", "--base-url", "http://127.0.0.1:9/v1"],
+            "--int8 is of the local engine",
+        ),
         (["grade", "--target", "1"], "--answer"),
         (["grade", "--target", "1", "--answer", "1", "--file", "p.jsonl"], "leave out --target and --answer"),
         (["contest", "rate", "--made-up", "--contest", "rounds"], "leave out --contest and --language"),

@@ -1,4 +1,4 @@
-"""rl, doctor, scale, report and ask on one run."""
+"""rl, doctor, scale, report and ask on one run; star in int8."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.typed import SHORT, ponder
+from tests.cli.typed import SHORT, fails_with, ponder
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +31,22 @@ def test_rl_then_doctor_scale_report_and_ask_on_the_run(tiny, tmp_path):
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert ponder("ask", "hi", "--model", "run@1", "--json", *SHORT, cwd=tmp_path).returncode == 0
+
+
+def test_rows_drawn_in_int8_and_rows_drawn_without_do_not_go_into_one_file(tiny, tmp_path):
+    drawn = [
+        "star",
+        "--task",
+        "arithmetic:level=1,size=2",
+        "--model",
+        tiny,
+        "--samples",
+        2,
+        "--out",
+        "rows.jsonl",
+        *SHORT,
+    ]
+    first = ponder(*drawn, "--int8", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert ponder(*drawn, "--int8", cwd=tmp_path).returncode == 0
+    fails_with(ponder(*drawn, cwd=tmp_path), "rows.jsonl", "another model")
