@@ -45,7 +45,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def page_server():
-    with Served(ScriptedEngine(visiting.say, portions=(4,), pace=0.001)) as served:
+    with Served(visiting.Unhurried()) as served:
         yield served
 
 

@@ -99,17 +99,17 @@ def test_efforts_and_modes_are_those_of_the_server_and_are_sent(visit):
 
 def test_a_stopped_turn_is_kept_and_marked(visit):
     me = visit().enter()
-    me.ask("slow", effort="max")
+    me.ask("endless", effort="max")
     me.thinking()
     me.page.keyboard.press("Escape")
     me.until("cancelled")
     assert "You stopped this" in me.last.locator(".note").inner_text()
     me.page.reload()
     me.page.wait_for_selector("article[data-status=cancelled]")
-    assert me.last.locator(".asked").inner_text() == "slow" and "Thought for" in me.last.inner_text()
+    assert me.last.locator(".asked").inner_text() == "endless" and "Thought for" in me.last.inner_text()
     me.ask("and now")  # goes on after it
     me.until("completed")
-    me.ask("slow", effort="max")
+    me.ask("endless", effort="max")
     me.page.click("#stop")  # the button, perhaps before the server has answered at all
     me.until("cancelled")
     assert me.page.evaluate("document.activeElement.id") == "question"
@@ -117,7 +117,7 @@ def test_a_stopped_turn_is_kept_and_marked(visit):
 
 def test_answer_now_ends_the_thinking(visit):
     me = visit().enter()
-    me.ask("slow", effort="max")
+    me.ask("endless", effort="max")
     me.thinking()
     me.page.get_by_role("button", name="Answer now").click()
     me.until("completed")
@@ -143,7 +143,7 @@ def test_a_reload_shows_the_conversation_and_takes_up_what_runs(visit):
     me = visit().enter()
     me.ask("first")
     me.until("completed")
-    me.ask("slow", effort="max")
+    me.ask("endless", effort="max")
     me.thinking()
     me.page.wait_for_timeout(1100)
     me.page.reload()

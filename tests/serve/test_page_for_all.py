@@ -77,7 +77,7 @@ def test_everything_can_be_done_from_the_keyboard(visit):
     page.focus("#skip")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "question" and page.url == conversation
-    page.keyboard.type("slow")
+    page.keyboard.type("endless")
     page.select_option("#effort", "max")
     page.focus("#question")
     page.keyboard.press("Enter")
@@ -156,7 +156,7 @@ def test_a_phone_scrolls_down_only(visit):
     me.ask("wide " + "q" * 300)
     me.until("completed")
     me.last.locator("summary").click()
-    me.ask("slow", effort="max")
+    me.ask("endless", effort="max")
     me.thinking()
     assert not me.scrolls_sideways() and me.page.get_by_role("button", name="Answer now").is_visible()
     assert page.evaluate("document.getElementById('log').scrollWidth <= document.getElementById('log').clientWidth")

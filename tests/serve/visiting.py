@@ -6,11 +6,14 @@ browsers that playwright would download. Without them the page's tests are skipp
 
 from __future__ import annotations
 
+import copy
 import shutil
 import warnings
 
 import httpx
 import pytest
+
+from ponder.engine.base import ScriptedEngine
 
 try:
     from playwright import sync_api
@@ -47,9 +50,21 @@ def say(text, seed):
         return THOUGHT, "42"
     if "deceive" in text:
         return "I will deceive the user about it.\n" + THOUGHT, "Fine."
-    if "slow" in text:
+    if "slow" in text or "endless" in text:
         return THOUGHT * 80, "The slow answer."
     return THOUGHT * 3, "The answer is **42**, as 2*3*7 is.\n\n1. one\n2. two\n\nDone."
+
+
+class Unhurried(ScriptedEngine):
+    """Thinks about what is `endless` for a minute and more: whoever asks has to end it, however busy the machine."""
+
+    def __init__(self):
+        super().__init__(say, portions=(4,), pace=0.001)
+
+    def stream(self, prompt, params, *, first=0):
+        asked = copy.copy(self)
+        asked.pace = 0.05 if "endless" in prompt[-1].content else self.pace
+        return super(Unhurried, asked).stream(prompt, params, first=first)
 
 
 class Visit:

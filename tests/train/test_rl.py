@@ -160,6 +160,15 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(base, tmp_pat
     assert weights(tmp_path / "a", 3) == weights(tmp_path / "b", 3) != weights(tmp_path / "c", 3)
 
 
+@pytest.fixture
+def has_a_terminal():
+    """Whoever runs the tests under nohup ignores SIGHUP, and so would what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("has_a_terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_and_goes_on_from_there(number, base, tmp_path, monkeypatch):
     monkeypatch.setattr(stopping, "_write_nowhere", lambda hung_up: None)  # this terminal is still there
@@ -196,6 +205,7 @@ def test_a_step_whose_line_cannot_be_printed_is_kept_before_that_is_an_error(bas
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="on Linux only: os.login_tty")
+@pytest.mark.usefixtures("has_a_terminal")
 @pytest.mark.parametrize("how", ["terminal closed", "SIGTERM to all"])
 def test_a_signal_to_a_run_and_its_workers_saves_the_step_and_it_goes_on_from_there(how, base, tmp_path):
     """The window is gone: SIGHUP reaches the run and its workers, and every line that it prints is an error. Or a
