@@ -34,8 +34,9 @@ def estimate_rl(config: RLConfig) -> dict[str, Any]:
     model = read_config(hub.resolve(config.model))
     own = config.max_reasoning_tokens // 2 + config.max_answer_tokens // 2
     # a prompt is computed once for its group; sampling is one forward pass, training `passes`
-    tokens = config.problems_per_step * (_PROMPT + config.group_size * own)
-    passes = config.num_steps * tokens * (1 + _passes(config)) + _evaluated(config, own)
+    drawn = config.problems_per_step * (_PROMPT + config.group_size * own)
+    trained = config.problems_per_step * (_PROMPT + _trained_of_group(config) * own)
+    passes = config.num_steps * (drawn + trained * _passes(config)) + _evaluated(config, own)
     flops = passes * flops_per_token(model, _PROMPT + own / 2)
     workers = resolve_workers(config.num_workers)
     window = _PROMPT + config.max_reasoning_tokens + config.max_answer_tokens
@@ -91,7 +92,8 @@ def cluster_job(config: RLConfig) -> Job:
     return Job(
         shape=shape, groups=config.problems_per_step, group_size=config.group_size, mean_tokens=max(1, mean),
         max_tokens=config.max_reasoning_tokens + 1 + config.max_answer_tokens, prompt_tokens=_PROMPT,
-        forward_flops=forward, passes=_passes(config) + config.recompute,
+        forward_flops=forward,
+        passes=(_passes(config) + config.recompute) * _trained_of_group(config) / config.group_size,
         state_bytes=2 * shape.total + 16 * trained, batch_tokens=config.max_tokens_per_batch,
         save_every=config.save_every, max_lag=config.max_lag,
     )  # fmt: skip
@@ -105,6 +107,11 @@ def cache_bytes(model: ModelConfig, size: int) -> int:
 def _passes(config: RLConfig | SFTConfig | CommonConfig) -> int:
     """Forward and backward in forward passes, see `Trainer.passes`."""
     return 2 if config.lora_rank else 3
+
+
+def _trained_of_group(config: RLConfig) -> int:
+    """Completions."""
+    return config.trained_per_group or config.group_size
 
 
 def _size(config: RLConfig | SFTConfig | CommonConfig) -> int:

@@ -115,7 +115,10 @@ class RunLedger:
         """
         facts, config, done = self._facts, self._config, step + 1
         now = time.monotonic()
-        tokens, flops = cost(self._learner.config, rollouts.groups, passes=self._learner.passes)
+        tokens, flops = cost(
+            self._learner.config, rollouts.groups, passes=self._learner.passes,
+            trained_per_group=config.trained_per_group,
+        )  # fmt: skip
         facts["step"] = done
         facts["rollout_tokens"] += tokens
         facts["tokens"] += sum(len(example) for part in updates for example in part)

@@ -25,6 +25,7 @@ from ponder.rollouts.collect import Collected
 from ponder.strategies.turns import diversity, trajectory_row
 from ponder.tasks.ways import WAYS, count
 from ponder.train.batches import from_groups
+from ponder.train.downsampling import downsampled
 from ponder.train.replica import Sums
 from ponder.types import Completion, Ending, Group, Rollout
 
@@ -152,11 +153,11 @@ def by_task(groups: Sequence[Group]) -> dict[str, float]:
     return {key: fmean(rates) for key, rates in sorted(found.items())}
 
 
-def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int) -> tuple[int, float]:
+def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int, trained_per_group: int = 0) -> tuple[int, float]:
     """(completion tokens, FLOPs) of sampling the groups and of training on those that are mixed.
 
     passes: what forward and backward cost together, in forward passes (`Trainer.passes`). A prompt is computed once for
-    its group, when sampling and when training.
+    its group, when sampling and when training. trained_per_group: as in the recipe; 0 = all.
     """
     tokens, flops = 0, 0.0
     for group in groups:
@@ -166,7 +167,7 @@ def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int) -> tuple[i
         tokens += sum(length for draws in drawn for lengths in draws.values() for length in lengths)
         flops += sum(forward_flops(model, draws) for draws in drawn)
         if group.is_mixed:
-            flops += passes * forward_flops(model, _trained(group))
+            flops += passes * forward_flops(model, _trained(downsampled(group, trained_per_group)))
     return tokens, flops
 
 

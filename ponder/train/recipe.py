@@ -87,6 +87,9 @@ class RLConfig:
         least=2,
         also="num_generations n num_samples",
     )
+    trained_per_group: int = setting(
+        0, "completions of a group that are trained on: those whose rewards vary most; 0 = all of them", least=0
+    )
     max_refills: int = setting(0, "rounds of sampling in place of all-same groups (DAPO: 3)", least=0)
     # how completions are drawn
     temperature: float = setting(1.0, "of sampling, and of the loss", least=1e-3, most=1e3)
@@ -185,6 +188,13 @@ class RLConfig:
             refuse_monitor(found, f"{what} {name!r}", reason=self.experiments.monitor_in_reward)
         if self.preset not in PRESETS:
             raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
+        if self.trained_per_group == 1 or self.trained_per_group > self.group_size:
+            raise ValueError(
+                f"trained_per_group={self.trained_per_group} must lie between 2 and group_size={self.group_size}, "
+                "or be 0 for all: one completion alone has no baseline"
+            )
+        if self.trained_per_group and self.advantage == "gae":
+            raise ValueError("trained_per_group is of groups' advantages (grpo, rloo), not of gae: leave it out")
         if self.overlong_tokens > self.max_reasoning_tokens:
             raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
         if self.environment == "deliberate" and (self.overlong_tokens or self.truncation_penalty):

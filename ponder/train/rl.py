@@ -36,6 +36,7 @@ from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
 from ponder.train.dev import dev_problems, open_dev
+from ponder.train.downsampling import downsampled
 from ponder.train.kl import TokenValues, measured, open_reference, reference_logprobs
 from ponder.train.kl import of as own
 from ponder.train.ledger import RunLedger, Step
@@ -120,7 +121,7 @@ async def learn(
             ledger.end(step, rollouts, kl, f"kl/k1 is {kl['kl/k1']:.3g}, above kl_budget={config.kl_budget:g}")
             break
         ledger.sampled(step, rollouts)
-        groups = groups_that_count(rollouts, config, sampled)
+        groups = [downsampled(g, config.trained_per_group) for g in groups_that_count(rollouts, config, sampled)]
         due = credit(groups, ref_logprobs, learner, config, ledger.critic)
         stands_still = ledger.critic is not None and step < config.critic.warmup_steps
         updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=ref_logprobs)
