@@ -124,6 +124,12 @@ _REWORDED: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Matc
         r"^(?:the set of )?all (?:real )?(?:numbers |values |points )?(?:of )?(?:[a-z] )?"
         r"(?:such that|for which|where|with|satisfying) "
         r"|^(?:the set of )?all (?:real )?numbers (?=(?:greater|less|more|smaller|larger) than )"), ""),
+    (("all ",), re.compile(r"^all (?:real )?(?:numbers |values of )?(?=[a-z] ?[<>])"), ""),  # all x > 3
+    (("between ",), re.compile(  # x between 2 and 5 inclusive
+        r"^(?:([a-z]) )?(?:is |lies )?between (-?[\d./]+) and (-?[\d./]+)(?:,? | \()(?:(inclusive)|exclusive)\)?$"),
+     lambda m: f"{m[2]} {'<=' if m[4] else '<'} {m[1] or 'x'} {'<=' if m[4] else '<'} {m[3]}"),
+    ((" pairs ", " triples "),  # 4 ordered pairs (x, y)
+     re.compile(r"(?<= )(pairs|triples) \([a-z](?:, ?[a-z]){1,2}\)$"), r"\1"),
     (("t least ", "t most ", "o more ", "o less ", "o fewer "), re.compile(
         r"^(?:([a-z]) (?:is |must be )?)?(?:at (?:(least)|most)|no (?:(less|fewer)|more) than) (?=[-\d\\])", re.I),
      lambda m: f"{m[1] or ''}{'>' if m[2] or m[3] else '<'}= "),
