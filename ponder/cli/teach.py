@@ -73,6 +73,9 @@ def star(
     samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
     keep: Annotated[int, number("Different right solutions of a problem to keep, at most.", least=1)] = 4,
     shortest: Annotated[bool, typer.Option("--shortest", help="Keep the shortest of them instead of any.")] = False,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Leave out of the work what announces it and what says its result again.")
+    ] = False,
     prompting: Annotated[str, typer.Option(help="How it is asked; rows hold the plain problem.")] = "none",
     environment: Annotated[str, typer.Option(help="deliberate: draw whole deliberations.")] = "",
     drop_system: Annotated[
@@ -99,13 +102,16 @@ def star(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
     config = StarConfig(
-        num_samples=samples, keep=keep, shortest=shortest, hint=hint, drop_system=drop_system, params=params, seed=seed
-    )
+        num_samples=samples, keep=keep, shortest=shortest, brief=brief, hint=hint, drop_system=drop_system,
+        params=params, seed=seed,
+    )  # fmt: skip
     problems = load_task(task, split="train", seed=seed)
     if prompting != "none":
         problems = Prompted(problems, prompting)
     if environment and (environment != "deliberate" or base_url):
         raise ConfigError("--environment is deliberate or nothing, and needs a local model")
+    if environment and brief:
+        raise ConfigError("--brief is for work in one piece, not for the turns of --environment: leave one out")
     facts = describe(model, base_url, int8=int8)
     engine = open_engine(model, base_url, int8=int8)
     if environment:

@@ -9,7 +9,8 @@ the reasoning under the *original* problem, and only where it does not speak of 
 
 A model without reasoning marks works in its answer: that work becomes the reasoning of the row, and what the verifier
 read in it becomes the answer. So such a model can be taught to think before it answers by nothing but its own work
-(asked, where it needs it, with a `prompting` that is not in the rows; `shortest` teaches brevity at the same time).
+(asked, where it needs it, with a `prompting` that is not in the rows; `shortest` and `brief` teach brevity at the same
+time).
 
 A system message that a problem's prompt shows stands in the row as `system`, so that training asks as drawing did. With
 `drop_system` it stands there as `dropped_system` instead, which training never shows: what the message asked for is
@@ -39,6 +40,7 @@ from ponder.rollouts.side_by_side import side_by_side
 from ponder.strategies.deliberation_environment import PAUSE
 from ponder.tasks.base import problems_hash
 from ponder.tasks.prompting import question
+from ponder.train.brevity import brief
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, Verdict, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
@@ -56,6 +58,7 @@ class StarConfig:
     num_samples: int = setting(8, "of a problem", least=1, also="num_generations n group_size")
     keep: int = setting(4, "different right solutions of a problem, at most; drawn from all of them alike", least=1)
     shortest: bool = setting(False, "keep the shortest of them instead")
+    brief: bool = setting(False, "leave out of the work what announces it and what says its result again")
     drop_system: bool = setting(False, "rows are trained on without the system message under which they were drawn")
     hint: bool = setting(False, "try unsolved problems again with the answer in the prompt")
     params: SamplingParams = field(default_factory=SamplingParams)
@@ -133,7 +136,9 @@ async def _attempt(
     found: dict[str, tuple[str, str]] = {}
     for completion, verdict in zip(completions, verdicts, strict=True):
         if verdict.is_correct and not completion.was_cut and (text := worth_keeping(completion, problem, hint=hint)):
-            found[" ".join(text.split())] = text, _answer(completion, verdict, problem)
+            said = _answer(completion, verdict, problem)
+            text = brief(text, said) if config.brief else text
+            found[" ".join(text.split())] = text, said
     if config.shortest:
         return [found[text] for text in sorted(found, key=len)[: config.keep]], tally
     rows = list(found.values())
@@ -165,8 +170,9 @@ def _settings(config: StarConfig) -> dict[str, Any]:
     """What must be the same for rows to lie in one file."""
     settings = asdict(config.params) | asdict(config)  # the seed is the config's: each problem has params of its own
     kept = {name: value for name, value in settings.items() if name not in ("params", "in_flight")}
-    if not config.drop_system:
-        del kept["drop_system"]  # rows begun before there was a choice go on
+    for later in ("drop_system", "brief"):
+        if not kept[later]:
+            del kept[later]  # rows begun before there was a choice go on
     as_read: dict[str, Any] = json.loads(json.dumps(kept))  # as the file says it: a tuple is a list there
     return as_read
 

@@ -85,6 +85,21 @@ def test_work_in_the_open_becomes_reasoning_and_what_was_read_the_answer_under_t
         assert sorted(row["reasoning"].count("and add") for row in own) == [0, 1]  # the two shortest of up to seven
 
 
+def test_brief_rows_hold_the_work_without_its_frame_and_their_answer_is_the_one_that_was_read(tmp_path):
+    def framed(text, seed, hinted):
+        return (
+            "To solve this, we follow these steps:\n\n1. Add them.\n2. Check.\n\n"
+            f"First we add what there is:\n\n\\[\n9 + {seed % 3} = {ANSWERS[text]}\n\\]\n\n"
+            f"Therefore, there are \\boxed{{{ANSWERS[text]}}}."
+        )
+
+    run(scripted(framed), tmp_path / "r.jsonl", params=SamplingParams(max_answer_tokens=400), brief=True)
+    rows = read_solutions(tmp_path / "r.jsonl")
+    assert len(rows) == 3 * len(ANSWERS)  # three ways that differ in the work
+    assert all(row["reasoning"].startswith("\\[ 9 + ") and row["reasoning"].endswith(" \\]") for row in rows)
+    assert all(row["answer"] == ANSWERS[row["problem"]] for row in rows)
+
+
 def test_a_hint_is_tried_only_where_nothing_was_right_and_leaves_no_trace(tmp_path):
     def respond(text, seed, hinted):
         if not hinted:
