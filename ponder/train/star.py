@@ -137,7 +137,8 @@ async def _attempt(
     for completion, verdict in zip(completions, verdicts, strict=True):
         if verdict.is_correct and not completion.was_cut and (text := worth_keeping(completion, problem, hint=hint)):
             said = _answer(completion, verdict, problem)
-            text = brief(text, said) if config.brief else text
+            if config.brief and not is_bare(shorter := brief(text, said), problem):
+                text = shorter
             found[" ".join(text.split())] = text, said
     if config.shortest:
         return [found[text] for text in sorted(found, key=len)[: config.keep]], tally
@@ -159,11 +160,14 @@ def _answer(completion: Completion, verdict: Verdict, problem: Problem) -> str:
 def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> str:
     """The reasoning, or "" where there is none to learn from; a model without reasoning marks thinks in its answer."""
     text = completion.reasoning.strip() or completion.answer.strip()
-    if set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", problem.target)) or (
-        hint and _SPEAKS_OF_IT.search(text)
-    ):
+    if is_bare(text, problem) or (hint and _SPEAKS_OF_IT.search(text)):
         return ""
     return text + PAUSE if completion.reasoning.endswith(PAUSE) else text  # the end of a turn belongs to it
+
+
+def is_bare(text: str, problem: Problem) -> bool:
+    """It has no word beside the answer's."""
+    return set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", problem.target))
 
 
 def _settings(config: StarConfig) -> dict[str, Any]:

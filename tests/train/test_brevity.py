@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -27,8 +28,16 @@ SUM = "\\[ 2 + 3 = 5 \\]"
         ("2 + 3 = 5\n\nSo twice that is 10.", "10", "2 + 3 = 5\nSo twice that is 10."),  # it comes to the answer first
         ("2 + 3 = 15\n\nTherefore, it is 5.", "5", "2 + 3 = 15\nTherefore, it is 5."),  # 15 is not 5
         ("2 + 3 = 5.5\n\nThus 5.", "5", "2 + 3 = 5.5\nThus 5."),
-        ("To add we say 5.", "5", "To add we say 5."),  # all that there is
-        ("Let's think.\n\nTherefore, five.", "5", "Therefore, five."),
+        ("x = -5\n\nSo 5.", "5", "x = -5\nSo 5."),
+        ("x = 5/2\n\nSo 5.", "5", "x = 5/2\nSo 5."),
+        ("x = 5\\%\n\nSo 5.", "5", "x = 5\\%\nSo 5."),
+        ("x = \\$1,750 \\text{ a year} \\]\n\nSo 1,750.", "1,750", "x = \\$1,750 \\text{ a year} \\]"),
+        # the conclusion is where it is worked out
+        ("She has x = 12.\n\nSo she has 12 - 3 + 3 = 12.", "12", "She has x = 12.\nSo she has 12 - 3 + 3 = 12."),
+        ("We have 3 boxes.\n\n3 * 12 = 36", "36", "We have 3 boxes.\n3 * 12 = 36"),
+        ("Let's call it x.\n\nx = 5", "5", "x = 5"),
+        ("Let x be the price of it.\n\nx = 5", "5", "Let x be the price of it.\nx = 5"),
+        ("To add we say 5.\n\nThe answer is 5.", "5", "To add we say 5.\n\nThe answer is 5."),  # work in words
         ("", "5", ""),
     ],
 )
@@ -59,3 +68,12 @@ def test_whatever_a_model_writes_some_of_it_is_left_and_nothing_is_added():
         found = brief(work, rng.choice(["5", "(", "1/2", "\\", ""]))
         assert bool(found) == bool(work.strip())
         assert set(found.split()) <= set(work.split())
+
+
+@pytest.mark.parametrize(
+    "text", ["x=5 \\[" * 3000, "\\[" + " " * 20_000, "-\n" * 20_000, "x = 5" + " \\text" * 9000 + "1"]
+)
+def test_a_text_that_a_model_lost_itself_in_is_done_in_a_moment(text):
+    began = time.process_time()
+    brief(f"{text}\n\nx = 5\n\n{text}\n\nSo 5", "5")
+    assert time.process_time() - began < 2
