@@ -10,6 +10,7 @@ the baseline is the mean of these.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,8 +32,14 @@ def most_varied(rewards: Sequence[float], count: int) -> list[int]:
     return sorted(max(subsets, key=lambda subset: round(float(np.var([rewards[i] for i in subset])), 12)))
 
 
-def downsampled(group: Group, count: int) -> Group:
-    """The group with `count` of its rollouts, those whose rewards vary most; count=0 or a smaller group: all."""
+def downsampled(group: Group, count: int, *, by: Group | None = None) -> Group:
+    """The group with `count` of its rollouts, those whose rewards vary most; count=0 or a smaller group: all.
+
+    by: the same group before a KL was paid, whose rewards choose. A KL is a sum over tokens, so a choice by it would be
+    one by length. What is left counts as mixed where the whole group did, however far its extremes lie apart.
+    """
     if not count or len(group.rollouts) <= count:
         return group
-    return replace(group, rollouts=tuple(group.rollouts[i] for i in most_varied(group.rewards, count)))
+    places = most_varied((by or group).rewards, count)
+    min_spread = 0.0 if group.is_mixed else math.inf
+    return replace(group, rollouts=tuple(group.rollouts[i] for i in places), min_spread=min_spread)

@@ -5,7 +5,8 @@ Usage:
     with RunLedger(run, config, learner, pool, on_step) as ledger:
         for step in range(ledger.first_step, config.num_steps):
             ledger.sampled(step, rollouts)
-            ledger.record(step, rollouts, updates, metrics)     # raises KeyboardInterrupt after a Ctrl-C
+            ledger.trained(step, rollouts, updates)
+            ledger.record(step, rollouts, metrics)     # raises KeyboardInterrupt after a Ctrl-C
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ponder.engine.base import EngineLost
 from ponder.rollouts.collect import Collected
 from ponder.runs import Run, find_checkpoints, step_of
 from ponder.stopping import GracefulStop
 from ponder.train.batches import Example
 from ponder.train.critic import Critic
-from ponder.train.metrics import cost, extremes, lag_metrics, rollout_metrics, sample_row
+from ponder.train.metrics import extremes, lag_metrics, rollout_metrics, sample_row, sampled_cost, trained_flops
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
+from ponder.train.sharded import RankError
 from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state
 from ponder.types import Learner, Rollout
 
@@ -66,6 +67,7 @@ class RunLedger:
             warnings.warn(f"checkpoint_steps names {passed[0]}: this run has passed it and kept no checkpoint there",
                           stacklevel=2)  # fmt: skip
         self._begun = self._sampled = time.monotonic()
+        self._times: dict[str, float] = {}
         self._is_whole = True  # learner, pool and facts are of one step
 
     @property
@@ -79,13 +81,23 @@ class RunLedger:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.__exit__()
-        if kind is not None and issubclass(kind, EngineLost) and self._is_whole:
-            self._save_state()
+        if kind is None or not issubclass(kind, Exception) or issubclass(kind, RankError) or not self._is_whole:
+            return  # a Ctrl-C has saved what it wanted kept; with its ranks the learner is gone
+        if self.first_step > self.saved_step:
+            try:
+                self._save_state()
+            except Exception as error:  # what ended the run is said, not this
+                warnings.warn(f"step {self.first_step} could not be saved: {error}", stacklevel=2)
 
     def _save_state(self) -> None:
         """Learner, pool, critic and counters, as they are now."""
         known = {"pool": self._pool.state()} | ({"critic": self.critic.state()} if self.critic else {})
         save_state(self.run, self._learner, self._facts | known)
+
+    def keep(self, step: int) -> None:
+        """A checkpoint of the weights as they are, those after `step` steps, unless it is there."""
+        if not (self.run.checkpoint_folder(step) / "checkpoint.json").exists():
+            save_checkpoint(self.run, self._learner, step=step, facts=self._facts)
 
     def sampled(self, step: int, rollouts: Collected) -> None:
         """The rollouts of a step are there: the pool counts what they showed."""
@@ -95,9 +107,13 @@ class RunLedger:
     def end(self, step: int, rollouts: Collected, metrics: dict[str, float], reason: str) -> None:
         """A run stops before the update of this step: what was seen is logged, what was reached is kept."""
         facts = self._facts
-        self.run.log(step, metrics | rollout_metrics(rollouts) | {"tokens/rollout": facts["rollout_tokens"]})
-        if not (self.run.checkpoint_folder(step) / "checkpoint.json").exists():
-            save_checkpoint(self.run, self._learner, step=step, facts=facts)
+        self.run.log(
+            step,
+            metrics
+            | rollout_metrics(rollouts, terms=self._config.reward_terms)
+            | {"tokens/rollout": facts["rollout_tokens"]},
+        )
+        self.keep(step)
         self._save_state()
         warnings.warn(
             f"the run stopped after {step} of {self._config.num_steps} steps: {reason}. Its checkpoint is "
@@ -105,32 +121,31 @@ class RunLedger:
             stacklevel=2,
         )
 
+    def trained(self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]]) -> None:
+        """The learner has taken the step: whatever fails from here on, it is not lost."""
+        facts, model, now = self._facts, self._learner.config, time.monotonic()
+        tokens, flops = sampled_cost(model, rollouts.groups)
+        facts["step"] = step + 1
+        facts["rollout_tokens"] += tokens
+        facts["tokens"] += sum(len(example) for part in updates for example in part)
+        facts["flops"] += flops + trained_flops(model, updates, passes=self._learner.passes)
+        facts["seconds"] += now - self._begun
+        # of the rollouts: of waiting for them, where sampling is ahead
+        self._times = {"time/rollout": self._sampled - self._begun, "time/train": now - self._sampled}
+        self._is_whole = True
+
     def record(
-        self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], metrics: dict[str, float],
-        *, keep: bool = False,
+        self, step: int, rollouts: Collected, metrics: dict[str, float], *, verified: Collected | None = None,
+        keep: bool = False,
     ) -> None:  # fmt: skip
         """A step is done, the sampler has its weights: log it, and keep what is to be kept.
 
-        keep: a checkpoint of this step, whatever the recipe says.
+        verified: the rollouts before a KL was paid. keep: a checkpoint of this step, whatever the recipe says.
         """
         facts, config, done = self._facts, self._config, step + 1
-        now = time.monotonic()
-        tokens, flops = cost(
-            self._learner.config, rollouts.groups, passes=self._learner.passes,
-            trained_per_group=config.trained_per_group,
-        )  # fmt: skip
-        facts["step"] = done
-        facts["rollout_tokens"] += tokens
-        facts["tokens"] += sum(len(example) for part in updates for example in part)
-        facts["flops"] += flops
-        facts["seconds"] += now - self._begun
-        self._is_whole = True
-        metrics = metrics | rollout_metrics(rollouts) | self._pool.by_level(step) | {
-            "tokens/rollout": facts["rollout_tokens"],
-            "train_flops": facts["flops"],
-            "time/rollout": self._sampled - self._begun,  # of waiting for them, where sampling is ahead
-            "time/train": now - self._sampled,
-            "seconds": facts["seconds"],
+        metrics |= rollout_metrics(rollouts, verified=verified, terms=config.reward_terms) | self._pool.by_level(step)
+        metrics |= self._times | {
+            "tokens/rollout": facts["rollout_tokens"], "train_flops": facts["flops"], "seconds": facts["seconds"]
         }  # fmt: skip
         if config.max_lag:
             metrics |= lag_metrics(step, rollouts)

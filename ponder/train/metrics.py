@@ -24,8 +24,7 @@ from ponder.models.transformer import ModelConfig, sequence_flops
 from ponder.rollouts.collect import Collected
 from ponder.strategies.turns import diversity, trajectory_row
 from ponder.tasks.ways import WAYS, count
-from ponder.train.batches import from_groups
-from ponder.train.downsampling import downsampled
+from ponder.train.batches import Example
 from ponder.train.replica import Sums
 from ponder.types import Completion, Ending, Group, Rollout
 
@@ -51,8 +50,14 @@ def policy_metrics(total: Sums) -> dict[str, float]:
     return result | {"tokens/trained": total["tokens"]}
 
 
-def rollout_metrics(rollouts: Collected) -> dict[str, float]:
-    """What the step's rollouts looked like, before they taught anything."""
+def rollout_metrics(
+    rollouts: Collected, *, verified: Collected | None = None, terms: Sequence[str] = ()
+) -> dict[str, float]:
+    """What the step's rollouts looked like, before they taught anything.
+
+    verified: the same before a KL was paid, after which hardly any two rewards of a group are equal; by default these.
+    terms: of the reward, beside ponder's own.
+    """
     groups = [group for group in rollouts.groups if group.rollouts]
     done = rollouts.rollouts
     counts, tried = rollouts.tally.counts, max(1, rollouts.tally.total)
@@ -66,24 +71,29 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
         "reward/mean": fmean(rewards),
         "reward/std": pstdev(rewards),
         "rollout/correct": fmean(rollout.verdict.is_correct for rollout in done),
-        "rollout/truncated_frac": fmean(completion.was_cut for completion in completions),
+        "rollout/truncated_frac": fmean(map(was_truncated, done)),
         "rollout/closed_frac": fmean(closed_itself(completion) for completion in completions),
         "rollout/no_answer_frac": fmean(rollout.verdict.extracted is None for rollout in done),
         "rollout/reasoning_tokens": fmean(completion.num_reasoning_tokens for completion in completions),
         "rollout/answer_tokens": fmean(len(c.token_ids) - c.num_reasoning_tokens for c in completions),
-        "group/frac_mixed": fmean(group.is_mixed for group in groups),
+        "group/frac_mixed": fmean(group.is_mixed for group in (verified or rollouts).groups if group.rollouts),
         "group/frac_all_good": fmean(group.pass_rate == 1 for group in groups),
         "group/frac_all_bad": fmean(group.pass_rate == 0 for group in groups),
         "thinking/steps": fmean(counts.steps for counts in thinking),
         "thinking/checks": fmean(counts.checks for counts in thinking),
         "thinking/backtracks": fmean(counts.backtracks for counts in thinking),
     }
-    for name in TERMS:
+    for name in (*TERMS, *terms):
         if any(name in rollout.verdict.parts for rollout in done):
             result[f"reward/{name}"] = fmean(rollout.verdict.parts.get(name, 0.0) for rollout in done)
     for way in (*WAYS, "other"):
         result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
     return result | turn_metrics(rollouts) | by_task(groups)
+
+
+def was_truncated(rollout: Rollout) -> bool:
+    """A budget or the window ended it. Tokens of several turns that were not drawn are the environment's."""
+    return rollout.completion.was_cut if rollout.whole is None else rollout.completion.finish_reason != "stop"
 
 
 def closed_itself(completion: Completion) -> bool:
@@ -153,12 +163,8 @@ def by_task(groups: Sequence[Group]) -> dict[str, float]:
     return {key: fmean(rates) for key, rates in sorted(found.items())}
 
 
-def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int, trained_per_group: int = 0) -> tuple[int, float]:
-    """(completion tokens, FLOPs) of sampling the groups and of training on those that are mixed.
-
-    passes: what forward and backward cost together, in forward passes (`Trainer.passes`). A prompt is computed once for
-    its group, when sampling and when training. trained_per_group: as in the recipe; 0 = all.
-    """
+def sampled_cost(model: ModelConfig, groups: Sequence[Group]) -> tuple[int, float]:
+    """(completion tokens, FLOPs) of sampling the groups. A prompt is computed once for its group."""
     tokens, flops = 0, 0.0
     for group in groups:
         drawn = [draws_of(rollout) for rollout in group.rollouts]
@@ -166,9 +172,22 @@ def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int, trained_pe
             drawn = [draws_of(*group.rollouts)]
         tokens += sum(length for draws in drawn for lengths in draws.values() for length in lengths)
         flops += sum(forward_flops(model, draws) for draws in drawn)
-        if group.is_mixed:
-            flops += passes * forward_flops(model, _trained(downsampled(group, trained_per_group)))
     return tokens, flops
+
+
+def trained_flops(model: ModelConfig, updates: Sequence[Sequence[Example]], *, passes: int) -> float:
+    """FLOPs of what the policy was trained on. Examples of an update share their prompt, as they are packed.
+
+    passes: what forward and backward cost together, in forward passes (`Trainer.passes`). The forward passes of a
+    reference and of a critic are left out.
+    """
+    flops = 0.0
+    for part in updates:
+        lengths: dict[tuple[int, ...], list[int]] = {}
+        for example in part:
+            lengths.setdefault(example.prompt_ids, []).append(len(example.token_ids))
+        flops += passes * forward_flops(model, lengths)
+    return flops
 
 
 def forward_flops(model: ModelConfig, draws: Mapping[tuple[int, ...], Sequence[int]]) -> float:
@@ -177,14 +196,6 @@ def forward_flops(model: ModelConfig, draws: Mapping[tuple[int, ...], Sequence[i
         sequence_flops(model, [(0, len(prompt)), *((len(prompt), len(prompt) + length) for length in lengths)])
         for prompt, lengths in draws.items()
     )
-
-
-def _trained(group: Group) -> dict[tuple[int, ...], list[int]]:
-    """Prompt -> the lengths of the examples that share it, as they are packed. Contrast is left out."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for example in from_groups([group], [group.rewards]):
-        found.setdefault(example.prompt_ids, []).append(len(example.token_ids))
-    return found
 
 
 def extremes(rollouts: Sequence[Rollout]) -> tuple[Rollout | None, Rollout | None]:

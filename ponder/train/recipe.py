@@ -197,10 +197,11 @@ class RLConfig:
             raise ValueError("trained_per_group is of groups' advantages (grpo, rloo), not of gae: leave it out")
         if self.overlong_tokens > self.max_reasoning_tokens:
             raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
-        if self.environment == "deliberate" and (self.overlong_tokens or self.truncation_penalty):
+        if self.environment and (self.overlong_tokens or self.truncation_penalty):
+            own = " (deliberate has its own terms: [deliberation] window_penalty and step_cost)"
             raise ValueError(
-                "overlong_tokens and truncation_penalty are for single completions; "
-                f"environment={self.environment!r} has its own terms: [deliberation] window_penalty and step_cost"
+                "overlong_tokens and truncation_penalty are for single completions: set both to 0 with "
+                f"environment={self.environment!r}{own if self.environment == 'deliberate' else ''}"
             )
         if self.environment == "deliberate" and self.reward.preference:
             raise ValueError("a deliberation has a preference of its own: [deliberation] preference, preference_weight")

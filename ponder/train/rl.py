@@ -108,8 +108,10 @@ async def learn(
     sampler.update_weights(learner.publish(first), version=first)
     reference, terms = open_reference(config, learner, ledger.run), reward_terms(config)
     dev = open_dev(config, ledger.run, pool, first, lambda own: open_play(config, sampler, own))
-    if dev and first == 0:
-        await dev.at(0)
+    if dev:
+        await dev.at(first)  # the beginning, or a step whose evaluation failed
+        if dev.is_best(first):
+            ledger.keep(first)
     stream = Ahead(
         lambda step: sample_and_grade(play, task, pool, config, step, terms), range(first, config.num_steps),
         max_lag=config.max_lag,
@@ -121,16 +123,17 @@ async def learn(
             ledger.end(step, rollouts, kl, f"kl/k1 is {kl['kl/k1']:.3g}, above kl_budget={config.kl_budget:g}")
             break
         ledger.sampled(step, rollouts)
-        groups = [downsampled(g, config.trained_per_group) for g in groups_that_count(rollouts, config, sampled)]
+        groups = groups_to_train(rollouts, sampled, config)
         due = credit(groups, ref_logprobs, learner, config, ledger.critic)
         stands_still = ledger.critic is not None and step < config.critic.warmup_steps
         updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=ref_logprobs)
         metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
+        ledger.trained(step, rollouts, updates)
         await stream.before_update()
         sampler.update_weights(learner.publish(step + 1), version=step + 1)
         told_of_dev = await dev.at(step + 1) if dev else {}
         keep = dev is not None and dev.is_best(step + 1)
-        ledger.record(step, rollouts, updates, kl | due.metrics | metrics | told_of_dev, keep=keep)
+        ledger.record(step, rollouts, kl | due.metrics | metrics | told_of_dev, verified=sampled, keep=keep)
         if dev:
             dev.settle(ledger.saved_step)
 
@@ -178,15 +181,17 @@ async def sample_and_grade(
     return result
 
 
-def groups_that_count(rollouts: Collected, config: RLConfig, sampled: Collected | None = None) -> list[Group]:
-    """All that have rollouts; where all-same groups were replaced, the mixed ones.
+def groups_to_train(rollouts: Collected, sampled: Collected, config: RLConfig) -> list[Group]:
+    """All that have rollouts; where all-same groups were replaced, the mixed ones. Of each `trained_per_group` of them.
 
-    sampled: the same before a KL was paid, by which the replaced ones are known: with it hardly any two rewards are
-    equal."""
-    if not config.max_refills:
-        return [group for group in rollouts.groups if group.rollouts]
-    before = (sampled or rollouts).groups
-    return [group for group, drawn in zip(rollouts.groups, before, strict=True) if drawn.is_mixed]
+    sampled: the same before a KL was paid, after which hardly any two rewards are equal: it says what was replaced.
+    """
+    pairs = zip(rollouts.groups, sampled.groups, strict=True)
+    return [
+        downsampled(group, config.trained_per_group, by=drawn)
+        for group, drawn in pairs
+        if (drawn.is_mixed if config.max_refills else group.rollouts)
+    ]
 
 
 def examples(

@@ -18,6 +18,7 @@ from ponder.models.weights import save_model
 from ponder.runs import find_checkpoints
 from ponder.train.dev import BEST, EVALS, DevEvaluation, sentence
 from ponder.train.policy import open_policy
+from ponder.train.pool import Pool
 from ponder.train.recipe import EvalConfig, RLConfig
 from ponder.train.rl import rl
 from ponder.types import Problem, Task
@@ -66,6 +67,33 @@ def evaluated(base, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "evaluated"
     rl(config(base, run, log_rollouts=True))
     return run
+
+
+def failing_at(step: int, method):
+    """The method, which fails the first time that it is called for a step."""
+    left = [step]
+
+    def failing(self, now: int, *args, **more):
+        if left == [now]:
+            left.clear()
+            raise RuntimeError("the judge is down")
+        return method(self, now, *args, **more)
+
+    return failing
+
+
+@pytest.mark.parametrize("part", ["the evaluation after a step", "the sampling of the next"])
+def test_a_step_that_was_taken_is_not_lost_with_what_fails_after_it(part, base, tmp_path, evaluated, monkeypatch):
+    owner, name = (DevEvaluation, "at") if part.startswith("the evaluation") else (Pool, "choose")
+    monkeypatch.setattr(owner, name, failing_at(3, getattr(owner, name)))
+    run, seen = config(base, tmp_path / "run", save_every=5), []
+    with pytest.raises(RuntimeError, match="the judge is down"):
+        rl(run)
+    rl(run, on_step=lambda done: seen.append(done.step))
+    assert seen == [4, 5]  # the first three are there
+    assert last_weights(tmp_path / "run") == last_weights(evaluated)
+    assert list(read_jsonl(tmp_path / "run" / EVALS)) == list(read_jsonl(evaluated / EVALS))
+    assert (tmp_path / "run" / BEST).read_text() == (evaluated / BEST).read_text()
 
 
 def test_the_best_step_is_the_earliest_of_the_highest_and_its_checkpoint_is_kept(evaluated):

@@ -13,9 +13,10 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.train import estimate
 from ponder.train.advantages import advantages
+from ponder.train.batches import from_groups
 from ponder.train.downsampling import downsampled, most_varied
 from ponder.train.estimate import estimate_rl
-from ponder.train.metrics import cost
+from ponder.train.metrics import trained_flops
 from ponder.train.recipe import RLConfig
 from ponder.train.rl import rl
 from tests.helpers import group_of, tiny_model
@@ -80,13 +81,27 @@ def test_all_samples_are_counted_and_fewer_are_paid_for_in_training(tmp_path, mo
 
 def test_floating_point_operations_of_training_are_of_the_samples_that_are_left():
     group, model = group_of([0.0, 0.0, 0.0, 1.0]), tiny_model().config
-    (_, drawn), (tokens, few), (_, every) = (
-        cost(model, [group], passes=passes, trained_per_group=count) for passes, count in ((0, 0), (3, 2), (3, 0))
-    )
-    (_, pair) = cost(model, [group_of([0.0, 1.0])], passes=3)
-    (_, drawn_pair) = cost(model, [group_of([0.0, 1.0])], passes=0)
-    assert tokens == 8 and drawn < few < every
-    assert few - drawn == pytest.approx(pair - drawn_pair)
+
+    def flops(group):
+        return trained_flops(model, [from_groups([group], [group.rewards])], passes=3)
+
+    assert flops(downsampled(group, 2)) == pytest.approx(flops(group_of([0.0, 1.0])))
+    assert flops(downsampled(group, 2)) < flops(group)
+
+
+def test_a_group_counts_as_mixed_where_the_whole_of_it_did():
+    """Its extremes alone lie further apart than all of it."""
+    narrow = replace(group_of([0.0] * 15 + [0.15]), min_spread=0.05)
+    assert not narrow.is_mixed and not downsampled(narrow, 4).is_mixed
+    wide = replace(group_of([0.0] * 8 + [0.15] * 8), min_spread=0.05)
+    assert wide.is_mixed and downsampled(wide, 4).is_mixed
+
+
+def test_after_a_kl_was_paid_the_verdicts_choose_and_not_the_lengths():
+    drawn = group_of([0.0, 0.0, 0.0, 1.0])
+    paid = [-0.1, -0.2, -0.9, 0.5]  # the third wrote most
+    rollouts = tuple(replace(r, reward=x) for r, x in zip(drawn.rollouts, paid, strict=True))
+    assert downsampled(replace(drawn, rollouts=rollouts), 2, by=drawn).rewards == (-0.1, 0.5)
 
 
 @pytest.mark.parametrize(

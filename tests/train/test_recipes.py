@@ -277,3 +277,10 @@ def test_the_newest_data_of_a_run_is_not_taken_for_what_it_was_trained_on(tmp_pa
 def test_int8_sampling_is_refused_where_another_engine_samples(backend: str) -> None:
     with pytest.raises(ValueError, match="leave it out with backend"):
         RLConfig(out="x", model="nano", task="arithmetic:level=1", sampling_dtype="int8", backend=backend)
+
+
+@pytest.mark.parametrize("name", ["deliberate", "programs"])
+@pytest.mark.parametrize("fine", [{"truncation_penalty": 0.1}, {"overlong_tokens": 16}])
+def test_an_environment_whose_own_tokens_would_be_fined_as_cut_or_overlong_is_refused(name, fine):
+    with pytest.raises(ValueError, match="set both to 0"):
+        RLConfig(out="o", environment=name, **fine)

@@ -38,7 +38,7 @@ from ponder.train.losses import LossConfig
 from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS
 from ponder.train.recipe import RLConfig, load_recipe
-from ponder.train.rl import examples, groups_that_count, reward_terms, rl, sample_and_grade, train
+from ponder.train.rl import examples, groups_to_train, reward_terms, rl, sample_and_grade, train
 from ponder.trained_on import training_sources
 from ponder.types import SamplingParams, Verdict
 from tests.helpers import LowercaseTask, group_of, tiny_model, until
@@ -96,7 +96,7 @@ def played() -> Collected:
 
 
 def update(trainer: Trainer, rollouts: Collected, config: RLConfig) -> dict[str, float]:
-    groups = groups_that_count(rollouts, config)
+    groups = groups_to_train(rollouts, rollouts, config)
     critic = Critic(trainer.config.hidden_size) if config.has_critic else None
     for _ in range(1 + config.has_critic):  # it judges what it has learned from
         due = credit(groups, {}, trainer, config, critic)
