@@ -91,7 +91,7 @@ def rl(config: Job) -> Any:
     from ponder.train.advantages import advantages
     from ponder.train.distributed import Trainer
     from ponder.train.recipe import RLConfig
-    from ponder.train.rl import examples, groups_that_count
+    from ponder.train.rl import examples, groups_to_train
     from ponder.train.rl import train as take_step
     from ponder.types import Message, Problem, Verdict
 
@@ -125,7 +125,7 @@ def rl(config: Job) -> Any:
             )
         )
         sampled = time.perf_counter()
-        groups = groups_that_count(rollouts, recipe)
+        groups = groups_to_train(rollouts, rollouts, recipe)
         updates = examples(groups, advantages(recipe.advantage, groups), recipe)
         metrics = take_step(trainer, updates, recipe, step)
         engine.update_weights(model.state_dict(), version=step + 1)

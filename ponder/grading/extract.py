@@ -76,7 +76,7 @@ _CHECKED = re.compile(  # a paragraph behind the answer
     r"(?:ing|s)?\b[^\n:]{0,30}:",
     re.IGNORECASE,
 )
-_BOUND = re.compile(r" than | such that |\bat (?:least|most) ")
+_BOUND = re.compile(r" than | such that |\bat (?:least|most) |\bbetween .{1,60}clusive", re.IGNORECASE)
 _COUNTED = re.compile(  # there are 3 such values: 1, 2, 5
     r"(?:(?:so|thus|hence|therefore),? )?(?:there are |we (?:get|have|find) )?(?:exactly |only )?([1-9][0-9]?)"
     r"(?: (?:such |distinct |real |integer |possible |valid |positive )?[a-z]{3,20})?(?:: ?|,? namely:? )"
@@ -288,9 +288,14 @@ def _headed(text: str) -> str | None:
     if behind is None or _ELSE.search(text) or _SENTENCE_END.search(text.rstrip(". ")):
         return None
     head = text[: behind.start()].strip()
-    if not re.search("[0-9]", head) or not _is_answer(head):
+    if not re.search("[0-9]", head) or not _is_answer(head) or _is_narrowed(head, behind[0]):
         return None
     return head if behind["why"] or not _NEW_RESULT.search(text, behind.end()) else None
+
+
+def _is_narrowed(head: str, word: str) -> bool:
+    """x < 5 with x prime is not x < 5."""
+    return word.lower().strip(" ,") in ("with", "where") and re.search(r"[<>≤≥]|\\[lg]eq?(?![a-z])", head) is not None
 
 
 def _corrected(rest: str) -> str | None:

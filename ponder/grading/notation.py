@@ -124,9 +124,10 @@ _REWORDED: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Matc
         r"^(?:the set of )?all (?:real )?(?:numbers |values |points )?(?:of )?(?:[a-z] )?"
         r"(?:such that|for which|where|with|satisfying) "
         r"|^(?:the set of )?all (?:real )?numbers (?=(?:greater|less|more|smaller|larger) than )"), ""),
-    (("all ",), re.compile(r"^all (?:real )?(?:numbers |values of )?(?=[a-z] ?[<>])"), ""),  # all x > 3
-    (("between ",), re.compile(  # x between 2 and 5 inclusive
-        r"^(?:([a-z]) )?(?:is |lies )?between (-?[\d./]+) and (-?[\d./]+)(?:,? | \()(?:(inclusive)|exclusive)\)?$"),
+    (("ll ",), re.compile(r"^all (?:real )?(?:numbers |values of )?(?=[a-z] ?[<>])", re.I), ""),  # all x > 3
+    (("clusive",), re.compile(  # x between 2 and 5 inclusive
+        r"^(?:([a-z]) )?(?:is |lies )?between (-?[\d./]+) and (-?[\d./]+)(?:,? | \()(?:(inclusive)|exclusive)\)?\.?$",
+        re.I),
      lambda m: f"{m[2]} {'<=' if m[4] else '<'} {m[1] or 'x'} {'<=' if m[4] else '<'} {m[3]}"),
     ((" pairs ", " triples "),  # 4 ordered pairs (x, y)
      re.compile(r"(?<= )(pairs|triples) \([a-z](?:, ?[a-z]){1,2}\)$"), r"\1"),

@@ -29,7 +29,7 @@ from ponder.strategies.deliberation_environment import listing, render_step
 from ponder.strategies.turns import Episode, Trajectory, run_episode
 from ponder.train.batches import from_groups, micro_batches
 from ponder.train.distributed import Trainer
-from ponder.train.metrics import cost, rollout_metrics
+from ponder.train.metrics import rollout_metrics, sampled_cost
 from ponder.train.recipe import RLConfig
 from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, sft
@@ -212,9 +212,9 @@ def test_credit_goes_to_the_path_and_the_choices_and_with_contrast_against_the_r
 
 def test_cost_counts_every_candidate_and_every_state_that_was_read_again():
     found = played(DeliberationConfig(m=4, turns=3))
-    tokens, flops = cost(tiny_model().config, found.groups, passes=3)
+    tokens, flops = sampled_cost(tiny_model().config, found.groups)
     assert tokens == sum(turn.completion.num_tokens for r in found.rollouts for turn in r.turns)
-    fewer, less = cost(tiny_model().config, played(DeliberationConfig(m=1, turns=3)).groups, passes=3)
+    fewer, less = sampled_cost(tiny_model().config, played(DeliberationConfig(m=1, turns=3)).groups)
     assert 0 < fewer < tokens and 0 < less < flops
 
 

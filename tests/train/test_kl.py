@@ -18,7 +18,7 @@ from ponder.rollouts.collect import Collected
 from ponder.train.batches import from_groups
 from ponder.train.kl import measured, of, reference_logprobs
 from ponder.train.recipe import RLConfig
-from ponder.train.rl import groups_that_count, rl
+from ponder.train.rl import groups_to_train, rl
 from tests.helpers import group_of, tiny_model
 from tests.train.test_rl import TOY
 
@@ -74,9 +74,11 @@ def test_in_the_reward_every_rollout_pays_for_its_own_kl_and_says_so():
 def test_a_group_that_was_replaced_stays_replaced_when_its_rollouts_have_paid_for_their_kl():
     groups = [group_of([1.0, 0.0]), group_of([1.0, 1.0])]
     paid = Collected([groups[0], group_of([0.9, 0.8])])
-    counted = lambda config, *sampled: groups_that_count(paid, config, *sampled)
+    counted = lambda config, sampled: groups_to_train(paid, sampled, config)
     assert counted(RLConfig(out="o", max_refills=3), Collected(groups)) == paid.groups[:1]
-    assert counted(RLConfig(out="o"), Collected(groups)) == paid.groups == counted(RLConfig(out="o", max_refills=3))
+    assert (
+        counted(RLConfig(out="o"), Collected(groups)) == paid.groups == counted(RLConfig(out="o", max_refills=3), paid)
+    )
 
 
 def test_forced_tokens_are_nobodys_and_cost_no_kl():
