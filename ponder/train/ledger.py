@@ -143,6 +143,7 @@ class RunLedger:
         verified: the rollouts before a KL was paid. keep: a checkpoint of this step, whatever the recipe says.
         """
         facts, config, done = self._facts, self._config, step + 1
+        self._is_whole = False  # until it is in the log
         metrics |= rollout_metrics(rollouts, verified=verified, terms=config.reward_terms) | self._pool.by_level(step)
         metrics |= self._times | {
             "tokens/rollout": facts["rollout_tokens"], "train_flops": facts["flops"], "seconds": facts["seconds"]
@@ -169,4 +170,5 @@ class RunLedger:
             raise KeyboardInterrupt
         if lost is not None:
             raise lost
+        self._is_whole = True
         self._begun = time.monotonic()

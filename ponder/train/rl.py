@@ -129,11 +129,14 @@ async def learn(
         updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=ref_logprobs)
         metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
         ledger.trained(step, rollouts, updates)
-        await stream.before_update()
-        sampler.update_weights(learner.publish(step + 1), version=step + 1)
-        told_of_dev = await dev.at(step + 1) if dev else {}
-        keep = dev is not None and dev.is_best(step + 1)
-        ledger.record(step, rollouts, kl | due.metrics | metrics | told_of_dev, verified=sampled, keep=keep)
+        metrics = kl | due.metrics | metrics
+        try:
+            await stream.before_update()
+            sampler.update_weights(learner.publish(step + 1), version=step + 1)
+            metrics |= await dev.at(step + 1) if dev else {}
+        finally:  # the step is taken, whatever failed after it
+            keep = dev is not None and dev.is_best(step + 1)
+            ledger.record(step, rollouts, metrics, verified=sampled, keep=keep)
         if dev:
             dev.settle(ledger.saved_step)
 

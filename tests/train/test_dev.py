@@ -92,6 +92,7 @@ def test_a_step_that_was_taken_is_not_lost_with_what_fails_after_it(part, base, 
     rl(run, on_step=lambda done: seen.append(done.step))
     assert seen == [4, 5]  # the first three are there
     assert last_weights(tmp_path / "run") == last_weights(evaluated)
+    assert [row["step"] for row in read_jsonl(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2, 3, 4]
     assert list(read_jsonl(tmp_path / "run" / EVALS)) == list(read_jsonl(evaluated / EVALS))
     assert (tmp_path / "run" / BEST).read_text() == (evaluated / BEST).read_text()
 
