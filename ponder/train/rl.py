@@ -129,14 +129,17 @@ async def learn(
         updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=ref_logprobs)
         metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
         ledger.trained(step, rollouts, updates)
-        metrics = kl | due.metrics | metrics
+        metrics, failed = kl | due.metrics | metrics, None
         try:
             await stream.before_update()
             sampler.update_weights(learner.publish(step + 1), version=step + 1)
             metrics |= await dev.at(step + 1) if dev else {}
-        finally:  # the step is taken, whatever failed after it
-            keep = dev is not None and dev.is_best(step + 1)
-            ledger.record(step, rollouts, metrics, verified=sampled, keep=keep)
+        except Exception as error:  # the step is taken, whatever failed after it; a second Ctrl-C stops at once
+            failed = error
+        keep = dev is not None and dev.is_best(step + 1)
+        ledger.record(step, rollouts, metrics, verified=sampled, keep=keep)
+        if failed:
+            raise failed
         if dev:
             dev.settle(ledger.saved_step)
 
