@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import math
 import signal
 import sys
 import threading
@@ -179,7 +180,7 @@ def shown(event: dict[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    whole = round(seconds)
+    whole = math.floor(seconds + 0.5)  # a half goes up, as on the page
     if whole < 1:
         return "less than a second"
     if whole < 60:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 
+from ponder.serve.terminal import duration
 from tests.serve.visiting import needs_browser
 
 pytestmark = [pytest.mark.slow, needs_browser]
@@ -57,7 +59,7 @@ def test_an_answer_comes_with_the_servers_thinking_time_a_summary_and_tokens(vis
     me.until("completed")
     (response,) = me.responses()
     seconds = response["output"][0]["thinking_seconds"]
-    assert me.last.locator(".thought-label").inner_text() == f"Thought for {round(seconds)} s"
+    assert me.last.locator(".thought-label").inner_text() == f"Thought for {math.floor(seconds + 0.5)} s"
     assert not me.last.locator(".part").first.is_visible()
     me.last.locator("summary").click()
     assert "Taking <b>steps</b>" in me.last.locator(".part").first.inner_text()
@@ -68,6 +70,14 @@ def test_an_answer_comes_with_the_servers_thinking_time_a_summary_and_tokens(vis
         f"{usage['input_tokens']} tokens in · {thought:,} thinking · {usage['output_tokens'] - thought} answer"
     )
     assert "SECRETTHOUGHT" not in me.page.content()
+
+
+def test_the_page_and_the_terminal_round_a_time_alike(visit):
+    page = visit().enter().page
+    times = [0.0, 0.49, 0.5, 1.49, 1.5, 2.5, 3.5, 59.49, 59.5, 60.5, 119.5, 150.0]
+    shown = page.evaluate(f"import('/web/state.js').then(state => {times}.map(state.duration))")
+    spelled = [re.sub(r"(\d) seconds?$", r"\1 s", duration(seconds)) for seconds in times]
+    assert shown == spelled and shown[5] == "3 s"
 
 
 def test_the_next_question_belongs_to_the_same_conversation(visit):
