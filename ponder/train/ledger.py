@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ponder.models.transformer import ModelConfig
 from ponder.rollouts.collect import Collected
 from ponder.runs import Run, find_checkpoints, step_of
 from ponder.stopping import GracefulStop
@@ -27,7 +28,9 @@ from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
 from ponder.train.sharded import RankError
 from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state
-from ponder.types import Learner, Rollout
+from ponder.types import Group, Learner, Rollout
+
+Read = tuple[ModelConfig, Sequence[Group]]  # a model, and the groups that it computed once
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class RunLedger:
             self.critic.restore(known)
         run.forget_after(self.first_step)
         self.saved_step = self.first_step  # what a resume would go on from
-        has_checkpoint = (run.checkpoint_folder(self.first_step) / "checkpoint.json").exists()
-        if self.first_step == 0 or (self.first_step in config.all_checkpoint_steps and not has_checkpoint):
-            save_checkpoint(run, learner, step=self.first_step, facts=self._facts)
+        if self.first_step == 0:  # anew: before the first state the model may have been exchanged
+            save_checkpoint(run, learner, step=0, facts=self._facts)
+        elif self.first_step in config.all_checkpoint_steps:
+            self.keep(self.first_step)
         kept = {step_of(folder) for folder in find_checkpoints(run.folder)}
         if passed := [step for step in sorted(config.checkpoint_steps) if step < self.first_step and step not in kept]:
             warnings.warn(f"checkpoint_steps names {passed[0]}: this run has passed it and kept no checkpoint there",
@@ -121,14 +125,20 @@ class RunLedger:
             stacklevel=2,
         )
 
-    def trained(self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]]) -> None:
-        """The learner has taken the step: whatever fails from here on, it is not lost."""
+    def trained(
+        self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], read: Sequence[Read] = ()
+    ) -> None:
+        """The learner has taken the step: whatever fails from here on, it is not lost.
+
+        read: what a reference or a critic read of it, each a forward pass.
+        """
         facts, model, now = self._facts, self._learner.config, time.monotonic()
         tokens, flops = sampled_cost(model, rollouts.groups)
         facts["step"] = step + 1
         facts["rollout_tokens"] += tokens
         facts["tokens"] += sum(len(example) for part in updates for example in part)
         facts["flops"] += flops + trained_flops(model, updates, passes=self._learner.passes)
+        facts["flops"] += sum(sampled_cost(of, groups)[1] for of, groups in read)  # as drawing it once more
         facts["seconds"] += now - self._begun
         # of the rollouts: of waiting for them, where sampling is ahead
         self._times = {"time/rollout": self._sampled - self._begun, "time/train": now - self._sampled}

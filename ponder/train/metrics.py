@@ -178,8 +178,7 @@ def sampled_cost(model: ModelConfig, groups: Sequence[Group]) -> tuple[int, floa
 def trained_flops(model: ModelConfig, updates: Sequence[Sequence[Example]], *, passes: int) -> float:
     """FLOPs of what the policy was trained on. Examples of an update share their prompt, as they are packed.
 
-    passes: what forward and backward cost together, in forward passes (`Trainer.passes`). The forward passes of a
-    reference and of a critic are left out.
+    passes: what forward and backward cost together, in forward passes (`Trainer.passes`).
     """
     flops = 0.0
     for part in updates:

@@ -254,6 +254,18 @@ def test_the_checkpoint_holds_the_base_and_the_last_step_with_growing_compute(ba
     assert kept[-1]["rollout_tokens"] > 0
 
 
+def test_what_a_reference_and_a_critic_read_counts_as_one_more_forward_pass_each(base, tmp_path):
+    def first_step(name, **changes):
+        rl(config(base, tmp_path / name, num_steps=1, **changes))
+        return next(iter(read_jsonl(tmp_path / name / "metrics.jsonl")))["train_flops"]
+
+    alone = first_step("alone")
+    watched = first_step("watched", reference="first")  # a KL that is measured, and has no weight
+    judged = first_step("judged", advantage="gae")  # its critic warms up: sampled and read, nothing trained
+    assert 0 < judged < alone < watched
+    assert watched - alone == pytest.approx(judged / 2)
+
+
 class Broken(LowercaseTask):
     """A verifier that fails on some problems and cannot decide others."""
 
