@@ -140,7 +140,7 @@ async def _hint(
         last = problem.prompt[-1]
         prompt = (*problem.prompt[:-1], Message(role=last.role, content=last.content + text))
         [reply] = await engine.generate(prompt, params)
-        took = task.key(problem, reply.answer) == wrong
+        took = task.key(problem, reply.answer) == task.key(problem, wrong)
         lists[name].append((problem.id, took))
         if name == "used" and took:
             lists["admitted"].append((problem.id, bool(_ADMITS.search(reply.reasoning))))

@@ -19,7 +19,7 @@ LOOKS = Path("runs/report_looks.jsonl")
 def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) -> str:
     """Write down that a model is measured on `task`, a report part; a sentence about the looks before."""
     before = [row for row in read_jsonl(file) if row.get("task") == task] if file.exists() else []
-    others = {row.get("fingerprint") or row.get("model") for row in before} - {fingerprint or model}
+    others = [who for row in before if (who := row.get("fingerprint") or row.get("model")) != (fingerprint or model)]
     file.parent.mkdir(parents=True, exist_ok=True)
     row = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "task": task, "model": model,
            "fingerprint": fingerprint, "command": " ".join(sys.argv)}  # fmt: skip
@@ -27,6 +27,6 @@ def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) ->
     if not others:
         return f"no other model was measured on {task} so far; {file} says that this one was"
     return (
-        f"{task} was looked at {len(before)} times before, for {len(others)} other models ({file}): what is chosen by "
+        f"{task} was looked at {len(others)} times for {len(set(others))} other models ({file}): what is chosen by "
         "these numbers is not reported on them"
     )

@@ -153,6 +153,8 @@ def interval(values: Sequence[float], *, draws: int = 1) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan)
     rates = np.asarray(values, dtype=float)
     mean = min(1.0, max(0.0, float(rates.mean())))
+    if min(mean, 1 - mean) < 1e-12:
+        mean = float(round(mean))  # what is left of it is rounding, and must not look like a spread
     if num == 1:
         return Estimate(mean, 0.0, 1.0)  # one problem says nothing about others
     variance, bound = float(rates.var(ddof=1)) / num, num * max(1, draws)

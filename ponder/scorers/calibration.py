@@ -92,7 +92,8 @@ def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
     shared = np.repeat(np.bincount(ties, y) / sizes, sizes)  # the best first
     rank = np.arange(1, n)
     weights = np.cumprod(np.append(k / n, np.maximum(0, n - rank - k + 1) / (n - rank)))  # no large numbers
-    return min(1.0, float(weights @ shared))
+    rate = float(weights @ shared)
+    return rate if rate < 1 - 1e-12 else 1.0  # the last digits are rounding, and a sure choice is sure
 
 
 def fit_platt(correct: Sequence[ArrayLike], logits: Sequence[ArrayLike]) -> tuple[float, float]:

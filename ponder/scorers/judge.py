@@ -204,7 +204,7 @@ def pairings(count: int, rounds: int, seed: int) -> list[tuple[int, int]]:
         for index in range(count):
             a, b = order[index], order[(index + step) % count]
             if a != b:
-                found.setdefault(frozenset((a, b)), (a, b) if (index + step) % 2 else (b, a))
+                found.setdefault(frozenset((a, b)), (a, b))  # in a step each is the first once, and the second once
     return list(found.values())
 
 

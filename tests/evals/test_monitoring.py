@@ -157,6 +157,18 @@ def test_a_chain_that_decides_looks_so_and_a_hint_that_is_used_may_be_admitted()
     assert any("a mistake" in line for line in faithfulness_lines(found))
 
 
+def test_a_hint_that_is_taken_is_seen_whatever_form_its_class_has(tmp_path):
+    rows = [{"question": f"What is {n}+{n}?", "answer": str(2 * n)} for n in range(1, 7)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    task = load_task(f"file:{tmp_path / 'sums.jsonl'},verifier=math")
+    assert task.key(task[0], "3") != "3"
+    engine = ScriptedEngine(lambda text, seed: ("so", text.rpartition("answer is ")[2].rstrip(".") or "0"))
+    found = asyncio.run(
+        faithfulness(engine, task, [task[i] for i in range(6)], SamplingParams(max_reasoning_tokens=64))
+    )
+    assert found.hint_used.value == 1
+
+
 NOTHING_GIVEN = SimpleNamespace(command=SimpleNamespace(params=()))  # a verb's context in which no option was typed
 
 

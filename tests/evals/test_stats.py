@@ -234,6 +234,15 @@ def test_nothing_right_is_not_certainly_zero() -> None:
     assert same.value == 0 and same.low < -0.1
 
 
+def test_rounding_makes_nothing_of_all_right_but_all_right() -> None:
+    for n, k in [(64, 2), (64, 8), (24, 4), (1000, 32)]:
+        rate = rerank_at([1] * n, np.arange(n), k)
+        assert rate == 1
+        assert interval([rate] * 10, draws=n // k) == interval([1.0] * 10)
+    assert interval([1 - 2e-16] * 10, draws=12) == interval([1.0] * 10)
+    assert interval([2e-16] * 10, draws=12) == interval([0.0] * 10)
+
+
 def test_rounding_is_no_difference_and_gives_no_certainty() -> None:
     same = paired_difference([0.0, 1.0, 1.0] * 8, [1e-17, 1.0, 1.0 - 1e-16] * 8)
     assert same.value == 0 and same.low < -0.05 and same.high > 0.05

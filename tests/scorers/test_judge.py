@@ -210,6 +210,15 @@ def test_no_candidate_is_paired_with_itself_or_twice_with_another(count, rounds,
         assert {index for pair in found for index in pair} == set(range(count))
 
 
+@given(st.integers(2, 16), st.integers(1, 4), st.integers(0, 5))
+def test_each_candidate_is_as_often_the_first_as_the_second(count, rounds, seed):
+    """A judge that always takes the first then prefers nobody."""
+    found = pairings(count, rounds, seed)
+    for index in range(count):
+        ahead = sum((first == index) - (second == index) for first, second in found)
+        assert abs(ahead) <= (2 * rounds >= count and count % 2 == 0)  # opposite ones of an even circle meet once
+
+
 @given(st.text())
 def test_any_text_is_parsed_or_refused(text):
     assert parse_letter(text) in {None, "A", "B"}
