@@ -27,6 +27,6 @@ def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) ->
     if not others:
         return f"no other model was measured on {task} so far; {file} says that this one was"
     return (
-        f"{task} was looked at {len(others)} times for {len(set(others))} other models ({file}): what is chosen by "
-        "these numbers is not reported on them"
+        f"{task} was looked at {len(others)} times before, for {len(set(others))} other models ({file}): what is "
+        "chosen by these numbers is not reported on them"
     )

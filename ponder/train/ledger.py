@@ -5,7 +5,7 @@ Usage:
     with RunLedger(run, config, learner, pool, on_step) as ledger:
         for step in range(ledger.first_step, config.num_steps):
             ledger.sampled(step, rollouts)
-            ledger.trained(step, rollouts, updates)
+            ledger.trained(step, rollouts, updates, read)
             ledger.record(step, rollouts, metrics)     # raises KeyboardInterrupt after a Ctrl-C
 """
 
@@ -126,7 +126,7 @@ class RunLedger:
         )
 
     def trained(
-        self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], read: Sequence[Read] = ()
+        self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], read: Sequence[Read]
     ) -> None:
         """The learner has taken the step: whatever fails from here on, it is not lost.
 

@@ -35,7 +35,6 @@ from ponder.train.ahead import Ahead
 from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
-from ponder.train.critic import Critic
 from ponder.train.dev import dev_problems, open_dev
 from ponder.train.downsampling import downsampled
 from ponder.train.kl import TokenValues, measured, open_reference, reference_logprobs
@@ -49,7 +48,7 @@ from ponder.train.replica import PolicyLoss, Sums
 from ponder.train.sharded import RankError
 from ponder.train.state import state_path
 from ponder.trained_on import experiment_source
-from ponder.types import FrozenPolicy, Group, Learner, Sampler, Task
+from ponder.types import Group, Learner, Sampler, Task
 
 
 def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Path:
@@ -129,7 +128,9 @@ async def learn(
         stands_still = ledger.critic is not None and step < config.critic.warmup_steps
         updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=ref_logprobs)
         metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
-        ledger.trained(step, rollouts, updates, forward_passes(sampled, groups, reference, learner, ledger.critic))
+        read: list[Read] = [(getattr(reference, "config", learner.config), sampled.groups)] if reference else []
+        read += [(learner.config, groups)] if ledger.critic else []
+        ledger.trained(step, rollouts, updates, read)
         metrics, failed = kl | due.metrics | metrics, None
         try:
             await stream.before_update()
@@ -186,18 +187,6 @@ async def sample_and_grade(
         if missing <= 0 or len(seen) >= pool.size:
             break
     return result
-
-
-def forward_passes(
-    sampled: Collected, groups: Sequence[Group], reference: FrozenPolicy | None, learner: Learner, critic: Critic | None
-) -> list[Read]:
-    """What was read once more for its KL, and by the policy for its critic."""
-    found: list[Read] = []
-    if reference is not None:
-        found.append((getattr(reference, "config", learner.config), sampled.groups))
-    if critic is not None:
-        found.append((learner.config, groups))
-    return found
 
 
 def groups_to_train(rollouts: Collected, sampled: Collected, config: RLConfig) -> list[Group]:

@@ -11,8 +11,9 @@ def test_every_look_is_kept_and_the_second_model_is_told_of_the_first(tmp_path):
     assert "no other model" in note_look("gsm8k", "a", "f1", file=file)
     assert "no other model" in note_look("gsm8k", "a", "f1", file=file)  # more samples of one choose nothing
     assert "no other model" in note_look("svamp", "a", "f1", file=file)
-    assert "2 times for 1 other models" in note_look("gsm8k", "b", "f2", file=file)
-    assert "2 times for 1 other models" in note_look("gsm8k", "b", "f2", file=file)  # its own look is no other's
+    assert "2 times before, for 1 other models" in note_look("gsm8k", "b", "f2", file=file)
+    # b's own look is no other's
+    assert "2 times before, for 1 other models" in note_look("gsm8k", "b", "f2", file=file)
     assert [(row["task"], row["model"]) for row in read_jsonl(file)] == [
         ("gsm8k", "a"), ("gsm8k", "a"), ("svamp", "a"), ("gsm8k", "b"), ("gsm8k", "b"),
     ]  # fmt: skip
