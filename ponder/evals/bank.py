@@ -35,13 +35,14 @@ from ponder import files
 from ponder.evals import columns, scores
 from ponder.evals.codec import encode
 from ponder.evals.files import BankError, facts_of, lock, read_spec
+from ponder.evals.identity import graded, is_same
 from ponder.evals.results import BankSpec, ScorerFacts
 from ponder.evals.rows import SampleArrays, SampleRow, completion_of, confidence, sample_row, withheld, withheld_row
 from ponder.types import Message, Problem
 
 __all__ = [
-    "Bank", "BankError", "BankSpec", "SampleRow", "Samples", "completion_of", "confidence", "sample_row", "withheld",
-    "withheld_row",
+    "Bank", "BankError", "BankSpec", "SampleRow", "Samples", "completion_of", "confidence", "problem_row", "sample_row",
+    "withheld", "withheld_row",
 ]  # fmt: skip
 HEAVY = ("token_ids", "sampler_logprobs", "forced")  # most of the bytes
 
@@ -169,7 +170,7 @@ class Bank:
 
     def append(self, problem: Problem, rows: Sequence[SampleRow], *, prompt_ids: Sequence[int]) -> None:
         """Add the next samples of a problem in one write; one that is there already is kept as it is."""
-        have = self.num_samples(problem.id)
+        problem, have = graded(problem), self.num_samples(problem.id)
         rows = [row for row in rows if row.sample >= have]
         if [row.sample for row in rows] != list(range(have, have + len(rows))):
             raise BankError(f"the next sample of {problem.id!r} is number {have}; its samples come in order")
@@ -179,7 +180,7 @@ class Bank:
         if not rows:
             return
         if known is None:
-            files.append_jsonl(self.folder / "problems.jsonl", [_problem_row(problem, prompt_ids)])
+            files.append_jsonl(self.folder / "problems.jsonl", [problem_row(problem, prompt_ids)])
             self._problems[problem.id] = problem
         columns.append(self._parts, [row.columns() for row in rows])
         new, old = SampleArrays.of(rows), self._held.get(problem.id)
@@ -187,12 +188,13 @@ class Bank:
         self._scores = None
 
     def check(self, problem: Problem) -> None:
-        """The problem of this id is the stored one: a task file edited between two runs must not mix two exams."""
+        """The problem of this id is the stored one: a task edited between two runs, or its tests, must not mix two
+        exams."""
         known = self._problems.get(problem.id)
-        if known is not None and (known.prompt, known.target) != (problem.prompt, problem.target):
+        if known is not None and not (known.prompt == problem.prompt and is_same(known, graded(problem))):
             raise BankError(
-                f"{self.folder} holds another problem under the id {problem.id!r}: the task has changed since; "
-                "choose another folder"
+                f"{self.folder} holds another problem under the id {problem.id!r}: the task has changed "
+                "since, or what its answers are graded by; choose another folder"
             )
 
     def tables(self) -> list[Samples]:
@@ -320,7 +322,8 @@ def _same(known: BankSpec, wanted: BankSpec, folder: Path) -> None:
         raise BankError(f"{folder} holds other samples: its {'; its '.join(differs)}; choose another folder for these")
 
 
-def _problem_row(problem: Problem, prompt_ids: Sequence[int]) -> dict[str, Any]:
+def problem_row(problem: Problem, prompt_ids: Sequence[int]) -> dict[str, Any]:
+    """A line of problems.jsonl."""
     row = {name: value for name, value in vars(problem).items() if value not in (None, (), {})}
     row["prompt"] = [vars(message) for message in problem.prompt]
     # meta is for the verifier; what JSON cannot hold is kept as text, to be read by people

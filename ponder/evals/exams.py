@@ -36,12 +36,12 @@ from ponder.evals.accuracy_at_compute import headline
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
 from ponder.evals.codec import ResultError
 from ponder.evals.files import lock
+from ponder.evals.identity import is_same
 from ponder.evals.results import Accuracy, BankSummary, ExamResult, Flops, Gain, GroupAccuracy, TokenCounts
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
 from ponder.rollouts.grade import Tally, grade
 from ponder.rollouts.side_by_side import side_by_side
 from ponder.tasks.base import as_task
-from ponder.tasks.prompting import question
 from ponder.types import Completion, Engine, Problem, SamplingParams, Task, text_seed
 
 RESULT = "result.json"
@@ -271,13 +271,18 @@ def vote_rate_at(table: Samples, k: int) -> float:
 def compare(first: Bank, second: Bank) -> Gain:
     """second - first over the problems that both banks hold: pass@1 and cons@k at the largest common k, paired.
 
-    A problem is the same where id, target and question are, however it was asked.
+    A problem is the same where its id, its question and what it is graded by are, however it was asked.
     """
-    known = {problem.id: (question(problem), problem.target) for problem in first.problems}
-    shared = [p for p in second.problems if known.get(p.id) == (question(p), p.target)]
+    known = {problem.id: problem for problem in first.problems}
+    shared = [p.id for p in second.problems if p.id in known and is_same(known[p.id], p)]
     if not shared:
         raise ValueError(f"{first.folder} and {second.folder} share no problem; compare exams of one task")
-    pairs = [(first.samples(p.id), second.samples(p.id)) for p in shared]
+    return paired_gain(first, second, shared)
+
+
+def paired_gain(first: Bank, second: Bank, shared: Sequence[str]) -> Gain:
+    """`compare` over the problems of these ids."""
+    pairs = [(first.samples(id), second.samples(id)) for id in shared]
     num_samples = min(min(len(a), len(b)) for a, b in pairs)
 
     def difference(rate: Callable[[Samples, int], float], k: int) -> Estimate:

@@ -25,10 +25,11 @@ from typing import Any
 from ponder import files, runs
 from ponder.config import ConfigError
 from ponder.evals import columns
-from ponder.evals.bank import Bank
+from ponder.evals.bank import Bank, problem_row
 from ponder.evals.codec import ResultError
-from ponder.evals.exams import RESULT, compare, summarise
+from ponder.evals.exams import RESULT, paired_gain, summarise
 from ponder.evals.files import facts_of
+from ponder.evals.identity import graded
 from ponder.evals.results import ExamResult, Gain
 from ponder.rollouts.grade import Tally, grade
 from ponder.rollouts.side_by_side import side_by_side
@@ -74,11 +75,11 @@ async def regrade(
     answers = _distinct_answers(bank)
     with files.lock_beside(out):
         verdicts, tally = await _judged(task, problems, answers, on_progress)
-        moves = _write(bank, verdicts, tally, task, out)
+        moves = _write(bank, problems, verdicts, tally, task, out)
     new = Bank.read(out)
     return Regraded(
         num_problems=len(problems), num_samples=sum(map(len, (bank.samples(id) for id in problems))),
-        num_judged=len(verdicts), moves=dict(moves.most_common()), gain=compare(bank, new),
+        num_judged=len(verdicts), moves=dict(moves.most_common()), gain=paired_gain(bank, new, list(problems)),
         seconds=time.monotonic() - began,
     )  # fmt: skip
 
@@ -96,7 +97,8 @@ def _task(bank: Bank, verifier: str | None) -> Task:
 
 
 def _problems(bank: Bank, task: Task) -> dict[str, Problem]:
-    """The task's problems by id, which know more than stored ones; each must be the one that was asked."""
+    """The task's problems by id, which know more than stored ones; each must be the one that was asked, though it may
+    be graded by other tests than then."""
     known = {problem.id: problem for problem in (task[index] for index in range(len(task)))}
     for problem in bank.problems:
         now = known.get(problem.id)
@@ -153,7 +155,9 @@ def _completion(answer: str, finish_reason: FinishReason) -> Completion:
     )  # fmt: skip
 
 
-def _write(bank: Bank, verdicts: Verdicts, tally: Tally, task: Task, out: Path) -> Counter[str]:
+def _write(
+    bank: Bank, problems: Mapping[str, Problem], verdicts: Verdicts, tally: Tally, task: Task, out: Path
+) -> Counter[str]:
     """The new bank. It is made beside and renamed, so it is there whole or not at all."""
     moves: Counter[str] = Counter()
     draft = out.with_name(f".{out.name}.part")
@@ -173,7 +177,9 @@ def _write(bank: Bank, verdicts: Verdicts, tally: Tally, task: Task, out: Path) 
     columns.copy_with(bank.folder / "samples", draft / "samples", reads, make)
     spec = replace(bank.spec, grader=task.grader_version)
     files.write_atomic(draft / "bank.json", json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
-    shutil.copy(bank.folder / "problems.jsonl", draft)
+    ids = bank.prompt_ids()
+    rows = [problem_row(_judged_by(old, problems[old.id]), ids[old.id]) for old in bank.problems]
+    files.append_jsonl(draft / "problems.jsonl", rows)
     if (bank.folder / "scores").exists():  # of the samples, whatever the verdicts
         joint = [name for name, facts in bank.scorers.items() if facts.joint]  # these look at the answer classes
         stale = [f"{name}.{kind}" for name in joint for kind in ("json", "parquet")]
@@ -187,6 +193,12 @@ def _write(bank: Bank, verdicts: Verdicts, tally: Tally, task: Task, out: Path) 
     _write_result(bank, Bank.read(draft), tally, task)
     draft.rename(out)
     return moves
+
+
+def _judged_by(asked: Problem, judged: Problem) -> Problem:
+    """The problem as it was asked, with what its answers are graded by now."""
+    own = {name: value for name, value in asked.meta.items() if name == "question"}
+    return replace(asked, meta={**own, **graded(judged).meta})
 
 
 def _write_result(old: Bank, new: Bank, tally: Tally, task: Task) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ponder.evals.identity import GRADED_BY, graded
 from ponder.strategies import select
 from ponder.tasks.prompting import question
 from ponder.types import Completion, FinishReason, Message, Outcome, Problem, Verdict
@@ -156,9 +157,10 @@ def confidence(logprobs: Sequence[float], forced: Sequence[int] = ()) -> tuple[f
 
 
 def withheld(problem: Problem) -> Problem:
-    """A problem of a gated benchmark as a bank may hold it: a digest in place of its texts."""
+    """A problem of a gated benchmark as a bank may hold it: digests in place of its texts."""
     digest = hashlib.sha256(question(problem).encode()).hexdigest()
-    return replace(problem, prompt=(Message(role="user", content=f"(withheld: {digest})"),), choices=(), meta={})
+    meta = {name: value for name, value in graded(problem).meta.items() if name == GRADED_BY}
+    return replace(problem, prompt=(Message(role="user", content=f"(withheld: {digest})"),), choices=(), meta=meta)
 
 
 def withheld_row(row: SampleRow) -> SampleRow:

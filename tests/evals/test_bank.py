@@ -19,7 +19,7 @@ import pytest
 
 from ponder.engine.base import ScriptedEngine
 from ponder.evals import columns
-from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow, completion_of, confidence, sample_row
+from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow, completion_of, confidence, sample_row, withheld
 from ponder.evals.exams import vote_rate_at
 from ponder.runs import Run
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
@@ -367,3 +367,50 @@ def test_a_bank_and_a_run_never_share_a_folder(tmp_path: Path) -> None:
         Run(tmp_path / "bank", kind="rl", config_toml="", seed=0)
     fill(tmp_path / "bank", n=2, first=4)  # as it was, and nobody holds it
     assert Bank.read(tmp_path / "bank").num_samples("p") == 6 and not (tmp_path / "bank" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    "first, then",
+    [
+        ({"meta": {"tests": "a"}}, {"meta": {"tests": "b"}}),
+        ({"meta": {"numbers": (1, 2)}}, {"meta": {"numbers": (1, 3)}}),
+        ({"meta": {"tests": "a"}}, {"meta": {"tests": "a", "checker": "c"}}),
+        ({"choices": ("x", "y")}, {"choices": ("y", "x")}),
+        ({"meta": {"n": 1}, "choices": ("x", "y")}, {"meta": {"n": 1}, "choices": ("y", "x")}),
+    ],
+)
+def test_a_problem_that_is_graded_by_something_else_is_another_problem(
+    tmp_path: Path, first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(problem(**first), rows("p", 1), prompt_ids=[])
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(problem(**first), rows("p", 1, 1), prompt_ids=[])
+        with pytest.raises(BankError, match="graded by"):
+            bank.append(problem(**then), rows("p", 1, 2), prompt_ids=[])
+        with pytest.raises(BankError, match="graded by"):
+            bank.check(problem(**then))
+
+
+def test_a_bank_from_before_there_was_a_digest_goes_on_with_what_it_knows(tmp_path: Path) -> None:
+    item = problem(meta={"tests": "a", "f": len, "n": (1, 2)})
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(item, rows("p", 1), prompt_ids=[])
+    path = tmp_path / "problems.jsonl"
+    row = json.loads(path.read_text())
+    del row["meta"]["graded_by_sha256"]
+    row["meta"]["f"] = "<function at another address>"
+    path.write_text(json.dumps(row) + "\n")
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(problem(meta={**item.meta, "more": 1}), rows("p", 1, 1), prompt_ids=[])
+        with pytest.raises(BankError, match="graded by"):
+            bank.check(problem(meta={**item.meta, "tests": "b"}))
+
+
+def test_a_withheld_problem_is_another_one_when_only_its_tests_are(tmp_path: Path) -> None:
+    one, other = (withheld(problem(meta={"tests": tests})) for tests in "ab")
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(one, rows("p", 1), prompt_ids=[])
+        bank.check(withheld(problem(meta={"tests": "a"})))
+        with pytest.raises(BankError, match="graded by"):
+            bank.check(other)

@@ -233,6 +233,25 @@ def test_two_banks_are_compared_problem_by_problem(tmp_path: Path, make_task: Ca
     assert gain.pass_at[1].low > 0 and gain.cons_at[4].value == pytest.approx(8 / 40)
 
 
+def test_problems_that_only_their_tests_tell_apart_are_not_compared(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    class Tested(type(make_task())):  # type: ignore[misc]
+        def __init__(self, tests: str) -> None:
+            super().__init__(2)
+            self.tests = tests
+
+        def __getitem__(self, index: int) -> Problem:
+            return replace(super().__getitem__(index), meta={"tests": self.tests if index else "same"})
+
+    for name, task in (("a", Tested("a")), ("b", Tested("b")), ("c", Prompted(Tested("a"), "direct"))):
+        exam(task, ScriptedEngine(right_half), tmp_path / name)
+    one, other, asked_otherwise = (Bank.read(tmp_path / name) for name in "abc")
+    assert compare(one, other).num_problems == 1 and compare(one, asked_otherwise).num_problems == 2
+    with pytest.raises(BankError, match="graded by"):
+        exam(Tested("b"), ScriptedEngine(right_half), tmp_path / "a")
+
+
 def test_an_empty_exam_is_refused(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         exam(make_task(), ScriptedEngine(right_half), tmp_path, limit=0)

@@ -10,12 +10,13 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
-from ponder.evals.bank import Bank
+from ponder.evals.bank import Bank, BankError
 from ponder.evals.exams import RESULT, run_exam
 from ponder.evals.regrading import regrade
 from ponder.evals.results import ExamResult, ScorerFacts
 from ponder.tasks import load_task
-from ponder.types import SamplingParams
+from ponder.types import Problem, SamplingParams
+from tests.helpers import user
 
 pytest.importorskip("pyarrow")
 SAID = ["1/2", "0.5", "x", ""]
@@ -117,3 +118,40 @@ def test_scores_that_look_at_answer_classes_do_not_go_along_with_other_classes(b
     with pytest.warns(UserWarning, match="the scores s.j are of the old answer classes"):
         again(bank, "math")
     assert list(Bank.read(bank.folder.with_name("new")).scorers) == ["s"] and set(bank.scorers) == {"s", "s.j"}
+
+
+class WordTask:
+    """One problem with hidden tests: a file that names the right answer."""
+
+    def __init__(self, path: str, **options: object) -> None:
+        self.wanted = Path(path).read_text()
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Problem:
+        return Problem(id="p", prompt=user("?"), target="", task="tested", meta={"tests": self.wanted})
+
+    def verify(self, problem: Problem, answer: str) -> bool:
+        return answer == self.wanted
+
+
+def test_samples_are_judged_by_new_tests_and_the_new_bank_goes_on_with_those(tmp_path):
+    tests = tmp_path / "tests"
+    tests.write_text("x")
+    name = f"{__name__}:WordTask:path={tests}"
+
+    def exam(out: str) -> None:
+        task = load_task(name)
+        engine = ScriptedEngine(["x", "y"])
+        asyncio.run(
+            run_exam(task, engine, model="m", name=name, num_samples=2, params=SamplingParams(), out=tmp_path / out)
+        )
+
+    exam("old")
+    tests.write_text("y")
+    found = asyncio.run(regrade(Bank.read(tmp_path / "old"), None, out=tmp_path / "new"))
+    assert found.moves == {"wrong -> correct": 1, "correct -> wrong": 1} and found.gain.num_problems == 1
+    exam("new")
+    with pytest.raises(BankError, match="graded by"):
+        exam("old")
