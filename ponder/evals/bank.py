@@ -313,13 +313,13 @@ def _fitted(values: NDArray[np.float64] | None, size: int) -> NDArray[np.float64
 def _same(known: BankSpec, wanted: BankSpec, folder: Path) -> None:
     """Raise, naming every fact in which an existing bank differs from the one asked for."""
     have, want = ({**encode(spec.params), **encode(spec)} for spec in (known, wanted))
-    differs = [
-        f"{name} is {have.get(name)!r}, not {want.get(name)!r}"
-        for name in dict.fromkeys([*want, *have])
-        if name != "params" and have.get(name) != want.get(name)
-    ]
-    if differs:
-        raise BankError(f"{folder} holds other samples: its {'; its '.join(differs)}; choose another folder for these")
+    unsaid = {"params"} if known.verifier else {"params", "verifier"}
+    names = [n for n in dict.fromkeys([*want, *have]) if n not in unsaid and have.get(n) != want.get(n)]
+    if names:
+        differs = "; its ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in names)
+        anew = f"`ponder regrade {folder}` writes a bank with its samples judged anew, which goes on; or "
+        fix = anew if {"grader", "verifier"}.issuperset(names) else ""
+        raise BankError(f"{folder} holds other samples: its {differs}; {fix}choose another folder for these")
 
 
 def problem_row(problem: Problem, prompt_ids: Sequence[int]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ async def run_exam(
         params=params,
         seed=seed,
         grader=task.grader_version,
+        verifier=task.verifier,
         prompting=task.prompting,
     )
     problems = [task[index] for index in range(num_problems)]
@@ -102,11 +103,10 @@ async def run_exam(
             )
         finally:  # also on the way out of an error or Ctrl-C
             result = ExamResult(
-                **vars(summarise(bank, flops_per_token=flops_per_token)),
+                **{**vars(summarise(bank, flops_per_token=flops_per_token)), "verifier": task.verifier},
                 verifier_error=graded.last_failure,
                 contamination=overlap,
                 data=tuple(task.origin),
-                verifier=task.verifier,
                 seconds=before + time.monotonic() - start,
                 complete=complete,
                 command=" ".join(sys.argv) if command is None else command,
@@ -198,7 +198,7 @@ def up_to_date(folder: str | Path) -> ExamResult:
     if not (Path(folder) / RESULT).exists():
         return ExamResult(**vars(found))
     known = ExamResult.read(Path(folder) / RESULT)
-    return replace(known, **{**vars(found), "flops": known.flops})
+    return replace(known, **{**vars(found), "flops": known.flops, "verifier": known.verifier})
 
 
 def refreshed(folder: str | Path) -> ExamResult:

@@ -75,7 +75,7 @@ async def regrade(
     answers = _distinct_answers(bank)
     with files.lock_beside(out):
         verdicts, tally = await _judged(task, problems, answers, on_progress)
-        moves = _write(bank, problems, verdicts, tally, task, out)
+        moves = _write(bank, problems, verdicts, tally, task, verifier or task.verifier, out)
     new = Bank.read(out)
     return Regraded(
         num_problems=len(problems), num_samples=sum(map(len, (bank.samples(id) for id in problems))),
@@ -156,7 +156,7 @@ def _completion(answer: str, finish_reason: FinishReason) -> Completion:
 
 
 def _write(
-    bank: Bank, problems: Mapping[str, Problem], verdicts: Verdicts, tally: Tally, task: Task, out: Path
+    bank: Bank, problems: Mapping[str, Problem], verdicts: Verdicts, tally: Tally, task: Task, verifier: str, out: Path
 ) -> Counter[str]:
     """The new bank. It is made beside and renamed, so it is there whole or not at all."""
     moves: Counter[str] = Counter()
@@ -175,7 +175,7 @@ def _write(
 
     reads = ("problem", "answer", "finish_reason", "outcome")
     columns.copy_with(bank.folder / "samples", draft / "samples", reads, make)
-    spec = replace(bank.spec, grader=task.grader_version)
+    spec = replace(bank.spec, grader=task.grader_version, verifier=verifier)
     files.write_atomic(draft / "bank.json", json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
     ids = bank.prompt_ids()
     rows = [problem_row(_judged_by(old, problems[old.id]), ids[old.id]) for old in bank.problems]
@@ -210,7 +210,7 @@ def _write_result(old: Bank, new: Bank, tally: Tally, task: Task) -> None:
     summary = summarise(new, flops_per_token=None)
     facts = {**vars(summary), "flops": before.flops if before else summary.flops}
     ExamResult(
-        **facts, verifier_error=tally.last_failure, verifier=task.verifier, data=tuple(task.origin),
+        **facts, verifier_error=tally.last_failure, data=tuple(task.origin),
         contamination=before.contamination if before else None, seconds=before.seconds if before else 0.0,
         complete=before.complete if before else True, command=" ".join(sys.argv), revision=runs.revision(),
         machine=runs.machine(),

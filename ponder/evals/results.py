@@ -36,6 +36,7 @@ class BankSpec:
     params: SamplingParams  # its seed is not used: `seed` below, with the problem's id, gives each request its own
     seed: int = 0
     grader: str = ""  # which code judged the answers
+    verifier: str = ""  # by which rule; "" = none by name, or a bank that does not say
     prompting: str = "none"  # how the problems were asked, see ponder/tasks/prompting.py
 
 
@@ -159,7 +160,6 @@ class ExamResult(BankSummary, Stored):
     verifier_error: str = ""  # the last one
     contamination: Contamination | None = None
     data: tuple[Mapping[str, Any], ...] = ()  # where the problems came from
-    verifier: str = ""  # "" = none by name
     seconds: float = 0.0
     complete: bool = True  # nothing that was asked for is missing
     command: str = ""

@@ -26,13 +26,18 @@ SAID = ["1/2", "0.5", "x", ""]
 def bank(tmp_path: Path) -> Bank:
     rows = [{"id": f"p{i}", "problem": f"What is {i} half?", "answer": "1/2"} for i in range(3)]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    asyncio.run(
+    draw(tmp_path / "bank", 4)
+    return Bank.read(tmp_path / "bank")
+
+
+def draw(out: Path, num_samples: int, verifier: str | None = "exact") -> ExamResult:
+    spec = f"file:{out.parent}/p.jsonl"
+    return asyncio.run(
         run_exam(
-            load_task(f"file:{tmp_path}/p.jsonl", verifier="exact"), ScriptedEngine(SAID), model="m",
-            name=f"file:{tmp_path}/p.jsonl", num_samples=4, params=SamplingParams(), out=tmp_path / "bank",
+            load_task(spec, verifier=verifier), ScriptedEngine(SAID), model="m", name=spec, num_samples=num_samples,
+            params=SamplingParams(), out=out,
         )
     )  # fmt: skip
-    return Bank.read(tmp_path / "bank")
 
 
 def again(bank: Bank, verifier: str | None, name: str = "new"):
@@ -155,3 +160,32 @@ def test_samples_are_judged_by_new_tests_and_the_new_bank_goes_on_with_those(tmp
     exam("new")
     with pytest.raises(BankError, match="graded by"):
         exam("old")
+
+
+def test_verdicts_of_two_verifiers_never_share_a_bank(bank):
+    again(bank, "math")
+    regraded = bank.folder.with_name("new")
+    with pytest.raises(
+        BankError, match=r"its verifier is 'math', not 'exact'; `ponder regrade .*choose another folder"
+    ):
+        draw(regraded, 5)
+    assert draw(regraded, 5, "math").num_samples == 5 and draw(bank.folder, 5).verifier == "exact"
+
+
+def test_a_file_whose_verifier_is_another_one_since_goes_on_where_its_bank_was_judged_anew(bank):
+    rows = [{"id": f"p{i}", "problem": f"What is {i}?", "answer": str(i)} for i in range(3)]
+    path, out = bank.folder.with_name("p.jsonl"), bank.folder.with_name("whole")
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert draw(out, 2, None).verifier == "integer"
+    path.write_text(path.read_text() + "\n" + json.dumps({"id": "half", "problem": "What is 1/2?", "answer": "1/2"}))
+    with pytest.raises(BankError, match="its verifier is 'integer', not 'math'; `ponder regrade "):
+        draw(out, 4, None)
+    asyncio.run(regrade(Bank.read(out), None, out=out.with_name("anew")))
+    assert draw(out.with_name("anew"), 4, None).num_problems == 4
+
+
+def test_a_bank_that_does_not_say_its_verifier_goes_on(bank):
+    facts = json.loads((bank.folder / "bank.json").read_text())
+    assert facts.pop("verifier") == "exact"
+    (bank.folder / "bank.json").write_text(json.dumps(facts))
+    assert draw(bank.folder, 5).verifier == ExamResult.read(bank.folder / RESULT).verifier == "exact"

@@ -146,7 +146,7 @@ def _sample(source: SharedBank, problem: Problem, row: SampleRow, model: str, ev
     trace = {"reasoning_trace": [row.reasoning]} if row.reasoning else {}
     answers = [] if row.extracted is None else [{
         "turn_idx": 0, "source": "output.raw", "extracted_value": row.extracted, "is_terminal": True,
-        "extraction_method": f"ponder verifier {source.result.verifier if source.result else ''}".rstrip(),
+        "extraction_method": f"ponder verifier {source.verifier}".rstrip(),
     }]  # fmt: skip
     return {
         "schema_version": SCHEMA,

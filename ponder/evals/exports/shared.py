@@ -78,6 +78,11 @@ class SharedBank:
         """The task's name as a part of a file's name."""
         return re.sub(r"[^\w.-]+", "_", self.task).strip("._") or "task"
 
+    @property
+    def verifier(self) -> str:
+        """By its name; "" where none is known."""
+        return (self.result or self.summary).verifier
+
     @cached_property
     def problems(self) -> list[Problem]:
         """In the order of their ids."""
@@ -125,7 +130,7 @@ class SharedBank:
         spec = self.bank.spec
         facts = {
             "ponder": __version__, "split": spec.split, "fingerprint": spec.fingerprint, "grader": spec.grader,
-            "verifier": self.result.verifier if self.result else "", "prompting": spec.prompting, "seed": spec.seed,
+            "verifier": self.verifier, "prompting": spec.prompting, "seed": spec.seed,
             "params": encode(spec.params), "undecided_rate": self.summary.undecided_rate,
             "failed_rate": self.summary.failed_rate, "no_answer_rate": self.summary.no_answer_rate,
             "truncated_rate": self.summary.truncated_rate, "complete": self.result.complete if self.result else None,
