@@ -191,7 +191,9 @@ def push(
 def import_log(
     log: Annotated[Path, typer.Argument(help="Inspect's .eval or .json; lm-eval's folder, results or samples file.")],
     out: Annotated[Path, typer.Option(help="The bank to make.")],
-    score: Annotated[str, typer.Option(help="Which score is the verdict, where a log has several.")] = "",
+    score: Annotated[
+        str, typer.Option(help="Which score is the verdict; NAME=5: where 5 is right, and less is wrong.")
+    ] = "",
     task: Annotated[str, typer.Option(help="Which task of lm-eval's folder.")] = "",
     as_json: opt.Json = False,
 ) -> None:

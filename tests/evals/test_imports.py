@@ -152,6 +152,22 @@ def test_a_log_with_several_scores_asks_which(tmp_path):
     assert read_log(path, score="judge").samples[0][1][0].outcome == "wrong"
 
 
+@pytest.mark.parametrize("scale", [(1, 5), ("1", "5.0"), (1, 100), (1, -1)])
+def test_a_number_is_a_verdict_only_on_the_scale_of_the_whole_log(scale, tmp_path):
+    low, high = scale
+    most = max(map(float, scale))
+    paths = [
+        inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, low), inspect_sample("b", 1, high)]),
+        lm_eval_folder(tmp_path / "m", [line(i, [["4"]], ["4"], value) for i, value in enumerate(scale)]),
+    ]
+    for path, name in zip(paths, ("match", "exact_match,strict"), strict=True):
+        with pytest.raises(ConfigError, match=f"1 need not be a right answer.*--score NAME={most:g}"):
+            read_log(path)
+        log = read_log(path, score=f"{name}={most:g}")
+        found = [samples[0].outcome for _, samples in log.samples]
+        assert found == (["correct", "undecided"] if most == 1 else ["wrong", "correct"])
+
+
 def line(doc: int, resps: list[Any], filtered: list[Any], score: float, **more: Any) -> dict[str, Any]:
     arguments = {"gen_args_0": {"arg_0": f"Q{doc}: 2+2?", "arg_1": {"do_sample": False, "max_gen_toks": 64}}}
     return {

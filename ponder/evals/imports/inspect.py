@@ -23,7 +23,7 @@ from typing import Any
 from ponder.config import ConfigError
 from ponder.evals import columns
 from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, drawing_of, message, params_of, text_of
-from ponder.evals.imports.scores import count_notes, outcome_of
+from ponder.evals.imports.scores import check_scale, count_notes, named_best, outcome_of
 from ponder.files import most_unpacked
 from ponder.types import FinishReason, Problem
 
@@ -99,6 +99,7 @@ def _log(path: Path, header: Mapping[str, Any], samples: Iterator[Mapping[str, A
     known = facts.get("metadata") or {}
     found: dict[str, tuple[Problem, dict[int, ForeignSample]]] = {}
     seen, room = Counter[str](), [most_unpacked(path.stat().st_size)]
+    (score, best), values = named_best(score), list[object]()
     for raw in samples:
         sample = _attached(raw, raw.get("attachments") or {}, room)
         if sample.get("error"):
@@ -108,7 +109,8 @@ def _log(path: Path, header: Mapping[str, Any], samples: Iterator[Mapping[str, A
         first, epochs = found.setdefault(problem.id, (problem, {}))
         if (first.prompt, first.target) != (problem.prompt, problem.target):
             raise ConfigError(f"{path} has two problems under the id {problem.id!r}")
-        epochs[int(sample["epoch"])] = _sample(path, sample, score, seen)
+        epochs[int(sample["epoch"])] = _sample(path, sample, score, seen, best or 1.0, values)
+    check_scale(values, best, path)
     config = facts.get("model_generate_config") or {}
     missing: list[str] = []
     params = params_of(
@@ -166,7 +168,9 @@ def _parts(content: Any) -> tuple[str, str]:
     return "\n".join(texts), "\n".join(thoughts)
 
 
-def _sample(path: Path, sample: Mapping[str, Any], score: str, seen: Counter[str]) -> ForeignSample:
+def _sample(
+    path: Path, sample: Mapping[str, Any], score: str, seen: Counter[str], best: float, values: list[object]
+) -> ForeignSample:
     output = sample.get("output") or {}
     choice = (output.get("choices") or [{}])[0]
     answer, reasoning = _parts((choice.get("message") or {}).get("content"))
@@ -174,11 +178,13 @@ def _sample(path: Path, sample: Mapping[str, Any], score: str, seen: Counter[str
     known = scored.get("metadata") or {}
     usage = output.get("usage") or {}
     ours = known.get("outcome") in OUTCOMES
+    if not ours:
+        values.append(scored.get("value"))
     extracted_answer = scored.get("answer")
     finish = known.get("finish_reason") or FINISH.get(choice.get("stop_reason", ""), "stop")
     return ForeignSample(
         answer=answer or text_of(output.get("completion")), reasoning=reasoning,
-        outcome=known["outcome"] if ours else outcome_of(scored.get("value"), seen),
+        outcome=known["outcome"] if ours else outcome_of(scored.get("value"), seen, best),
         extracted=extracted_answer if isinstance(extracted_answer, str) else None,
         answer_class=known.get("class"), has_class=ours and "class" in known,
         finish_reason=finish, was_cut=known.get("was_cut") if ours else None,

@@ -18,7 +18,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, drawing_of, message, params_of, text_of
-from ponder.evals.imports.scores import count_notes, outcome_of
+from ponder.evals.imports.scores import check_scale, count_notes, named_best, outcome_of
 from ponder.grading.extract import extract_marked
 from ponder.types import Message, Problem
 
@@ -97,9 +97,11 @@ def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str
     name, seen = _named(path)[0], Counter[str]()
     config = (facts.get("configs") or {}).get(name) or {}
     ours = config.get("metadata") or {} if facts.get("model_source") == "ponder" else {}
+    score, best = named_best(score)
     metric, filtered = _chosen(path, lines, score)
     kept = [line for line in lines if line.get("filter", "none") == filtered]
-    found = [(_problem(line, name), _responses(line, metric, seen)) for line in kept]
+    found = [(_problem(line, name), _responses(line, metric, seen, best or 1.0)) for line in kept]
+    check_scale((line.get(metric) for line, (_, drawn) in zip(kept, found, strict=True) if len(drawn) == 1), best, path)
     ids = Counter(problem.id for problem, _ in found)
     if twice := [id for id, count in ids.items() if count > 1]:
         raise ConfigError(f"{path} has the problem {twice[0]!r} twice; it holds several runs")
@@ -183,21 +185,22 @@ def _target(target: Any, choices: Sequence[str]) -> str:
     return _letter(choices.index(text.strip())) if text.strip() in choices else text
 
 
-def _responses(line: Line, metric: str, seen: Counter[str]) -> list[ForeignSample]:
+def _responses(line: Line, metric: str, seen: Counter[str], best: float) -> list[ForeignSample]:
     known = line["doc"].get("samples") if isinstance(line["doc"], dict) else None
     if isinstance(known, list) and known and all("outcome" in each for each in known):
         return [_ours(each, answer) for each, answer in zip(known, line["resps"][0], strict=True)]
     if _choices(list(line["arguments"].values())):
         chances = [float(response[0][0]) for response in line["resps"]]
-        best = _letter(max(range(len(chances)), key=chances.__getitem__))
+        likely = _letter(max(range(len(chances)), key=chances.__getitem__))
         return [ForeignSample(
-            answer=best, extracted=best, answer_class=best, has_class=True, outcome=outcome_of(line.get(metric), seen)
+            answer=likely, extracted=likely, answer_class=likely, has_class=True,
+            outcome=outcome_of(line.get(metric), seen, best),
         )]  # fmt: skip
     responses, filtered = line["resps"][0], line["filtered_resps"][0]
     if len(responses) == 1:
         found = filtered[0] if isinstance(filtered, list) and filtered else filtered
         return [ForeignSample(
-            answer=text_of(responses[0]), outcome=outcome_of(line.get(metric), seen),
+            answer=text_of(responses[0]), outcome=outcome_of(line.get(metric), seen, best),
             extracted=found if isinstance(found, str) and found != "[invalid]" else None,
         )]  # fmt: skip
     seen[SEVERAL] += len(responses)
