@@ -138,13 +138,13 @@ def submit(
             if shared := {problem.id for problem in held.problems} & {problem.id for problem in other.problems}:
                 raise ConfigError(f"{fit} holds {len(shared)} of the same problems; fit on others, such as a dev part")
             _, tuning = run_programs(other, by_subtask=contest.reveals_points)
-            scorer = next(iter(sorted(set(scorers(held)) & set(scorers(other)))), "")
+            scorer = next(iter(sorted(set(scorers(held, fewest(held))) & set(scorers(other, fewest(other))))), "")
             weights = fit_weights(tuning, rules=contest, budgets=budgets, scorer=scorer)
             choosing = f"weights fitted on {len(tuning)} other problems ({fit}): {json.dumps(asdict(weights))}"
         found = ladder(
             entries, rules=contest, budgets=budgets, num_samples=samples, draws=draws, weights=weights,
-            scorers=scorers(held), task=held.spec.task, model=held.spec.model, choosing=choosing, runner=runner.facts,
-            command=" ".join(sys.argv),
+            scorers=scorers(held, samples or fewest(held)), task=held.spec.task, model=held.spec.model,
+            choosing=choosing, runner=runner.facts, command=" ".join(sys.argv),
         )  # fmt: skip
     path = bank / f"ladder_{contest.name}{written and f'_{written}'}.json"
     found.write(path)
@@ -228,11 +228,17 @@ def numbers(text: str) -> list[int]:
     return sorted(set(map(int, parts)))
 
 
-def scorers(bank: Bank) -> list[str]:
-    """The scorers that have scored every sample of a bank."""
+def scorers(bank: Bank, num_samples: int | None = None) -> list[str]:
+    """The scorers that have scored every sample of a bank, and whose scores mean something among `num_samples` of each
+    problem; None = all of it."""
     from ponder.evals.accuracy_at_compute import complete_scorers
 
-    return complete_scorers([bank.samples(problem.id) for problem in bank.problems], bank.scorers)[0]
+    return complete_scorers(bank.tables(), bank.scorers, num_samples)[0]
+
+
+def fewest(bank: Bank) -> int:
+    """The samples that every problem has."""
+    return min(bank.num_samples(problem.id) for problem in bank.problems)
 
 
 def runner_of(bank: Bank, written: str) -> tuple[ProgramRunner, HiddenPoints | None, str]:

@@ -139,13 +139,18 @@ def _selectors(
     ]
 
 
-def complete_scorers(tables: Sequence[Samples], scorers: Mapping[str, ScorerFacts]) -> tuple[list[str], dict[str, str]]:
-    """The scorers that have scored every sample, and what is wrong with the others."""
-    drawn = sum(map(len, tables))
+def complete_scorers(
+    tables: Sequence[Samples], scorers: Mapping[str, ScorerFacts], k: int | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """The scorers that have scored every sample, and what is wrong with the others. k: that many samples of a problem
+    are chosen from, so that a joint scorer is left out where a problem has more."""
+    drawn, most = sum(map(len, tables)), max(map(len, tables), default=0)
     complete, left_out = [], {}
     for name in scorers:
         scored = sum(int(np.isfinite(table.scores[name]).sum()) for table in tables)
-        if scored == drawn:
+        if scored == drawn and scorers[name].joint and k is not None and k < most:
+            left_out[name] = f"it looks at all samples of a problem at once, and some problems have more than {k}"
+        elif scored == drawn:
             complete.append(name)
         else:
             left_out[name] = f"{scored} of {drawn} samples are scored; `ponder score` does the rest"
@@ -280,7 +285,7 @@ def headline(tables: Sequence[Samples], scorers: Mapping[str, ScorerFacts]) -> H
     def estimate(rates: Sequence[float], k: int) -> Estimate:
         return interval(rates, draws=n // k)
 
-    complete, left_out = complete_scorers(tables, scorers)
+    complete, left_out = complete_scorers(tables, scorers, ranked)
     return Headline(
         pass_at={1: estimate([pass_at(len(table), int(table.correct.sum()), 1) for table in tables], 1)},
         cons_at={votes: estimate([replay.consensus(votes) for replay in replays], votes)},

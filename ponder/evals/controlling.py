@@ -48,6 +48,11 @@ def fit_controller(
         raise ValueError(f"{folder} has no scores {scorer!r} (of {missing[0]}); ponder score {folder} adds them")
     if unscored := sum(int(np.isnan(table.scores[scorer]).sum()) for table in tables) if scorer else 0:
         raise ValueError(f"{unscored} samples of {folder} have no score of {scorer!r}; ponder score {folder} adds them")
+    if scorer and bank.scorers[scorer].joint:
+        raise ValueError(
+            f"{scorer!r} looks at all samples of a problem at once, and a controller sees the first few alone: its "
+            "scores would tell what is not drawn yet; leave --scorer out, or name one that scores each sample by itself"
+        )
     replayed = replay([drawn_of(table, scorer) for table in tables], num_probes=num_probes)
     if budget is None:
         budget = float(np.mean([8 * table.tokens.mean() for table in tables]))

@@ -116,6 +116,15 @@ def test_scores_that_look_at_all_samples_are_shown_at_the_largest_k_alone() -> N
     assert list(row(found, "rerank", "s")) == [16]
 
 
+def test_the_headline_has_scores_that_look_at_all_samples_only_where_all_are_ranked() -> None:
+    joint = {"s": replace(FREE, joint=True)}
+    assert list(headline(tables(), joint).rerank_at[16]) == ["s"]
+    for ranked, more in ((16, [*tables(16)[:7], tables(20)[7]]), (1000, tables(1001))):
+        found = headline(more, joint)
+        assert found.rerank_at == {ranked: {}} and f"more than {ranked}" in found.left_out["s"]
+        assert list(headline(more, {"s": FREE}).rerank_at[ranked]) == ["s"]
+
+
 def test_unknown_logprobs_leave_out_confidence() -> None:
     found = accuracy_at_compute(tables(mean_logprob=np.full(16, np.nan)), {})
     assert [r.strategy for r in found.rows] == ["pass@k", "consensus", "adaptive consensus"]

@@ -69,6 +69,14 @@ def test_a_controller_is_not_fitted_on_samples_that_a_scorer_has_not_scored(bank
         fit_controller(tmp_path, out=tmp_path / "c.json", scorer="outcome")
 
 
+def test_a_controller_is_not_fitted_on_scores_that_look_at_samples_it_would_not_have_drawn(
+    bank: Bank, tmp_path: Path
+) -> None:
+    bank.add_scores(dataclasses.replace(FACTS, joint=True), {"p": [1, 2, 3, 4], "q": [1, 2]})
+    with pytest.raises(ValueError, match="all samples of a problem at once"):
+        fit_controller(tmp_path, out=tmp_path / "c.json", scorer="outcome")
+
+
 def test_a_controller_does_not_depend_on_which_problem_was_finished_first(tmp_path: Path) -> None:
     names = [f"p{i}" for i in range(12)]
     for folder, order in (("a", names), ("b", names[::-1])):
