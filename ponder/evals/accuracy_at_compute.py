@@ -127,7 +127,7 @@ def accuracy_at_compute(
 def _selectors(
     tables: Sequence[Samples], scorers: Mapping[str, ScorerFacts], complete: Sequence[str]
 ) -> list[Selector]:
-    """What can be replayed: confidence where all logprobs are known, a weighted vote where scores are weights."""
+    """What can be replayed: confidence where all logprobs are known."""
     found = [Selector(name, rule) for name, rule in (PLAIN | ADAPTIVE).items()]
     if all(np.isfinite(table.mean_logprob[table.classes >= 0]).all() for table in tables):
         found += [Selector(name, rule) for name, rule in CONFIDENT.items()]
@@ -135,7 +135,6 @@ def _selectors(
         Selector(name, rule, scorer, scorers[scorer].cost, scorers[scorer].joint)
         for scorer in complete
         for name, rule in SCORED.items()
-        if name != "weighted vote" or all(table.scores[scorer].min() >= 0 for table in tables)
     ]
 
 

@@ -30,6 +30,7 @@ from ponder.evals.bank import Samples
 from ponder.evals.stats import cons_at, pass_at
 from ponder.scorers.calibration import rerank_at
 from ponder.strategies import select
+from ponder.strategies.sampling import vote_weights
 from ponder.types import text_seed
 
 DRAWS = 100  # orders of the samples of a problem
@@ -121,9 +122,16 @@ def totals(classes: NDArray[np.int64], values: NDArray[Any] | None = None) -> Fl
     return sums.astype(np.float64).reshape(draws, num)
 
 
-def weighted_vote(replay: Replay, k: int, weights: Floats) -> Floats:
-    """(draws,): the vote of the first k of each order, a sample counting for its weight."""
-    return vote_shares(replay.classes[:, :k], replay.correct[:, :k], weights[replay.orders[:, :k]])
+def weighted_vote(replay: Replay, k: int, scores: Floats) -> Floats:
+    """(draws,): the vote of the first k of each order, a sample counting for its score as in a live vote."""
+    weights = vote_weights(scores[replay.orders[:, :k]], has_scorer=True)
+    return vote_shares(replay.classes[:, :k], replay.correct[:, :k], weights)
+
+
+def confident_vote(replay: Replay, k: int) -> Floats:
+    """(draws,): the vote of the most confident of the first k of each order, weighted by their confidence."""
+    weights = select.confidence(replay.samples.mean_logprob[replay.orders[:, :k]], keep=select.KEEP)
+    return vote_shares(replay.classes[:, :k], replay.correct[:, :k], weights)
 
 
 def top_vote(replay: Replay, k: int, scores: Floats, m: int) -> Floats:
@@ -169,7 +177,7 @@ PLAIN: dict[str, Rule] = {
 }
 CONFIDENT: dict[str, Rule] = {
     "most confident": lambda replay, k, _: RuleResult.exactly(best_of(replay, k, replay.samples.mean_logprob)),
-    "confidence-weighted vote": lambda replay, k, _: RuleResult(weighted_vote(replay, k, confidence_weights(replay))),
+    "confidence-weighted vote": lambda replay, k, _: RuleResult(confident_vote(replay, k)),
 }
 SCORED: dict[str, Rule] = {
     "rerank": lambda replay, k, scores: RuleResult.exactly(best_of(replay, k, scores)),
@@ -177,11 +185,6 @@ SCORED: dict[str, Rule] = {
     "vote of the best": lambda replay, k, scores: RuleResult(top_vote(replay, k, scores, top_m(k))),
 }
 ORACLES = ("pass@k",)  # they look at the verdicts: bounds, not strategies
-
-
-def confidence_weights(replay: Replay) -> Floats:
-    """How sure the policy was of each sample; only their ratios matter, so all samples may be looked at together."""
-    return select.confidence(replay.samples.mean_logprob)
 
 
 def adaptive_vote(replay: Replay, k: int, wave: int = select.WAVE) -> RuleResult:

@@ -26,6 +26,7 @@ from ponder.files import write_atomic
 from ponder.strategies.base import Work, mean_logprobs, strategy
 from ponder.strategies.sampling import answer_classes, by_vote, vote_weights
 from ponder.strategies.select import (
+    KEEP,
     WAVE,
     best_of,
     confidence,
@@ -109,7 +110,7 @@ def chosen(arm: Arm, samples: ControllerSamples) -> tuple[int, int]:
     if arm.how in ("vote", "adaptive"):
         return vote(classes), n
     if arm.how == "confident":
-        return weighted_vote(classes, confidence(samples.mean_logprobs[:n], keep=0.5)), n
+        return weighted_vote(classes, confidence(samples.mean_logprobs[:n], keep=KEEP)), n
     scores = samples.scores if samples.scores is not None else samples.mean_logprobs
     if arm.how == "best_of":
         return best_of(scores[:n], classes), n

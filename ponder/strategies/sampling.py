@@ -25,6 +25,7 @@ from ponder.config import ConfigError
 from ponder.grading import counted_answer
 from ponder.strategies.base import ChooseSample, Work, mean_logprobs, strategy
 from ponder.strategies.select import (
+    KEEP,
     RISK,
     WAVE,
     best_of,
@@ -78,7 +79,7 @@ async def weighted(work: Work, *, n: int | None = None) -> Completion:
 
 
 @strategy
-async def confident(work: Work, *, n: int | None = None, temperature: float = 0.1, keep: float = 0.5) -> Completion:
+async def confident(work: Work, *, n: int | None = None, temperature: float = 0.1, keep: float = KEEP) -> Completion:
     """A vote of the most confident half of n, weighted by the policy's confidence; no scorer is used."""
 
     def choose(drawn: Sequence[Completion]) -> Completion:
@@ -136,8 +137,7 @@ async def draw_and_score(work: Work, n: int | None) -> tuple[list[Completion], n
 
 def vote_weights(scores: np.ndarray, *, has_scorer: bool) -> np.ndarray:
     """Scores -> weights of a vote: a scorer's probabilities as they are, anything else (logprobs, points) by
-    `confidence`."""
-    known = scores[~np.isnan(scores)]
-    if has_scorer and len(known) and known.min() >= 0 and known.max() <= 1:
-        return scores
-    return confidence(scores)
+    `confidence`. scores: of the samples that vote, or a row of them for each vote."""
+    unknown = np.isnan(scores)
+    are_shares = (unknown | ((scores >= 0) & (scores <= 1))).all(axis=-1, keepdims=True) & has_scorer
+    return np.where(are_shares, scores, confidence(scores))

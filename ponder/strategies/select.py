@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from ponder.scorers.base import CONFIDENCE_WINDOW
 
 RISK = 0.05  # of the adaptive vote, by default
+KEEP = 0.5  # of the samples vote where confidence weighs them
 WAVE = 4  # samples between two tests of the leading class
 
 
@@ -103,18 +104,21 @@ def confidence(mean_logprobs: ArrayLike, *, temperature: float = 0.1, keep: floa
     """Weights for a vote from the policy's confidence: exp(x / temperature), scaled to 1 for the most confident sample;
     nan gives 0.
 
-    mean_logprobs: nats a token, one number for each sample of a problem. keep: the share of samples that may vote, the
-    most confident ones (at least one).
+    mean_logprobs: nats a token, one number for each sample of a problem; or a row of these for each of several votes.
+    keep: the share of samples that may vote, the most confident ones (at least one).
     """
     if not temperature > 0 or not 0 < keep <= 1:
         raise ValueError(f"temperature={temperature} must be above 0 and keep={keep} in (0, 1]")
     x = np.asarray(mean_logprobs, dtype=float)
     known = np.isfinite(x)
-    weights = np.zeros(len(x))
-    if known.any():
-        weights[known] = np.exp((x[known] - x[known].max()) / temperature)
-        last = np.sort(x[known])[::-1][max(1, round(keep * int(known.sum()))) - 1]
-        weights[known & (x < last)] = 0.0
+    if not known.any():
+        return np.zeros(x.shape)
+    x = np.where(known, x, -np.inf)
+    ranked = np.sort(x, axis=-1)[..., ::-1]
+    kept = np.maximum(1, np.rint(keep * known.sum(axis=-1, keepdims=True))).astype(np.int64)
+    last = np.take_along_axis(ranked, kept - 1, axis=-1)
+    best = np.where(np.isfinite(ranked[..., :1]), ranked[..., :1], 0.0)
+    weights: NDArray[np.float64] = np.where(known & (x >= last), np.exp((x - best) / temperature), 0.0)
     return weights
 
 

@@ -125,6 +125,13 @@ def test_the_headline_has_scores_that_look_at_all_samples_only_where_all_are_ran
         assert list(headline(more, {"s": FREE}).rerank_at[ranked]) == ["s"]
 
 
+def test_a_vote_weighted_by_points_is_shown_too() -> None:
+    points = tables()
+    for each in points:
+        each.scores["s"][:] = 10 * each.scores["s"] - 5
+    assert row(accuracy_at_compute(points, {"s": FREE}), "weighted vote", "s")[16].gain.low > 0
+
+
 def test_unknown_logprobs_leave_out_confidence() -> None:
     found = accuracy_at_compute(tables(mean_logprob=np.full(16, np.nan)), {})
     assert [r.strategy for r in found.rows] == ["pass@k", "consensus", "adaptive consensus"]

@@ -27,6 +27,7 @@ from ponder.evals.replay import (
     weighted_vote,
 )
 from ponder.strategies import select
+from ponder.strategies.sampling import vote_weights
 from ponder.types import Message, Problem
 
 Sample = tuple[str | None, bool, float]  # its class, whether it is correct, its score
@@ -135,6 +136,31 @@ def test_replay_and_live_selection_agree_on_average_over_all_orders(samples: lis
     assert live(lambda c, s: select.best_of(s, c)) == pytest.approx(best_of(replay, k, scores))
     assert live(lambda c, s: select.rerank_vote(c, s, m)) == pytest.approx(top_vote(replay, k, scores, m).mean())
     np.testing.assert_array_equal(adaptive_vote(replay, k).used, select.stops_at(replay.classes[:, :k]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn, st.sampled_from([(1.0, 0.0), (1.0, -0.5), (-3.0, -0.1), (5.0, 0.0)]), st.data())
+def test_votes_by_confidence_and_by_any_scores_weigh_as_the_live_ones(
+    samples: list[Sample], scale: tuple[float, float], data: st.DataObject
+) -> None:
+    """The live ones know only the k samples that were drawn: also which of them are the more confident half."""
+    k = data.draw(st.integers(1, len(samples)))
+    of_class = {key: right for key, right, _ in samples}
+    replay = in_every_order(  # no two scores are the same: which of equal classes wins is another question
+        [(key, of_class[key], scale[0] * (score + 0.011 * i) + scale[1]) for i, (key, _, score) in enumerate(samples)]
+    )
+    stored = replay.samples
+    classes, scores, logprobs = stored.classes, stored.scores["s"], stored.mean_logprob
+
+    def shown(weigh: Callable[[Any], Any], values: Any) -> float:
+        firsts = [order[:k] for order in replay.orders]
+        chosen = [first[select.weighted_vote(classes[first], weigh(values[first]))] for first in firsts]
+        return float(np.mean(stored.correct[chosen]))
+
+    by_score = shown(lambda values: vote_weights(values, has_scorer=True), scores)
+    by_confidence = shown(lambda values: select.confidence(values, keep=select.KEEP), logprobs)
+    assert SCORED["weighted vote"](replay, k, scores).rates.mean() == pytest.approx(by_score)
+    assert CONFIDENT["confidence-weighted vote"](replay, k, scores).rates.mean() == pytest.approx(by_confidence)
 
 
 @pytest.mark.parametrize("shares", [[0.9, 0.1], [0.5, 0.3, 0.2], [0.35, 0.33, 0.32], [0.02] * 50])
