@@ -34,7 +34,7 @@ from typing import Any, Literal
 
 from ponder.rewarding import mark_process
 
-START_SECONDS = 60.0  # for starting Python and importing the function's module, which no call's timeout pays for
+START_SECONDS = 300.0  # for starting Python and importing the function's module, which no call's timeout pays for
 
 Status = Literal["ok", "timeout", "crashed", "memory"]
 
@@ -46,6 +46,7 @@ class CallOutcome:
     status: Status
     value: Any = None
     note: str = ""
+    has_started: bool = True  # False: the machine was too busy to start the child, which says nothing about the call
 
 
 class Children:
@@ -134,7 +135,7 @@ class _Worker:
             line = b""
         if line is None:
             note = f"over {timeout:g} s" if has_started else f"the child did not start within {START_SECONDS:g} s"
-            return CallOutcome(status="timeout", note=note)
+            return CallOutcome(status="timeout", note=note, has_started=has_started)
         if not line:
             return CallOutcome(status="crashed", note=self._how_it_died())
         answer = json.loads(line)

@@ -152,6 +152,8 @@ class MultipleChoice:
 class Math:
     """The same mathematics, in the frame of the problem's target."""
 
+    patience = killable.START_SECONDS + 2 * OPINION_SECONDS  # of a task: the child may have to start first
+
     def key(self, problem: Problem, answer: str) -> str | None:
         """In the frame of the problem's target. Where nothing is understood sympy is asked in a child, 2 s at most."""
         extracted, reading = self._reading(problem, answer)
@@ -192,7 +194,10 @@ class Math:
         """The key, by sympy's opinion where the first reading understood nothing; and why there is none."""
         if reading.is_understood:
             return reading.key, ""
-        status, key, note = _opinion(text)
+        try:
+            status, key, note = _opinion(text)
+        except _NotStarted as error:
+            return reading.key, str(error)
         if key is not None:
             return key, ""
         return reading.key, _NOT_READ if status == "ok" else note
@@ -201,10 +206,16 @@ class Math:
 _NOT_READ = "not understood"
 
 
+class _NotStarted(Exception):
+    """The child did not start: nothing to remember of the text."""
+
+
 @lru_cache(maxsize=8_192)
 def _opinion(text: str) -> tuple[str, str | None, str]:
     """Asked once for each text, so that one text keeps one key, whatever the machine is doing."""
     ran = killable.shared().run("ponder.grading.symbolic:opinion", text[:1_000], timeout=OPINION_SECONDS)
+    if not ran.has_started:
+        raise _NotStarted(ran.note)
     return ran.status, ran.value, f"{ran.status}: {ran.note}"
 
 

@@ -47,6 +47,7 @@ class FileTask(ListedTask):
         self.name, self.split = name, split
         self._problems, self._verifier = list(problems), verifier
         self.verifier = name_of(verifier)
+        self.patience = getattr(verifier, "patience", self.patience)
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         return self._verifier(problem, answer)

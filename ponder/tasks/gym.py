@@ -65,7 +65,9 @@ def gym_task(name: str, *, split: str = "test", seed: int = 0, size: int = 500) 
         entry = _entry(name, item_seed)
         return Item(text=entry["question"], target=str(entry["answer"]), meta={"family": name, "seed": item_seed})
 
-    return ProceduralTask(f"gym:{name}", make, verify, key, levels=(1,), split=split, seed=seed, size=size)
+    task = ProceduralTask(f"gym:{name}", make, verify, key, levels=(1,), split=split, seed=seed, size=size)
+    task.patience = killable.START_SECONDS + SCORE_SECONDS
+    return task
 
 
 def known_families() -> list[str]:

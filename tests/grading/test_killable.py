@@ -53,6 +53,7 @@ def test_a_child_that_does_not_start_is_no_call_that_took_too_long(children, mon
     monkeypatch.setattr("ponder.grading.killable.START_SECONDS", 0.0)
     ran = children.run(f"{JOBS}:double", 21, timeout=5.0)
     assert (ran.status, ran.note) == ("timeout", "the child did not start within 0 s")
+    assert not ran.has_started
 
 
 def test_a_process_with_more_than_a_thousand_open_files_is_still_answered(children):
@@ -77,7 +78,8 @@ def test_every_bad_end_has_its_status_and_the_next_call_works(children, job, sta
 def test_a_timeout_is_kept_and_the_child_is_gone(children):
     pid = children.run(f"{JOBS}:pid").value
     start = time.monotonic()
-    assert children.run(f"{JOBS}:sleep", 600, timeout=0.5).status == "timeout"
+    ran = children.run(f"{JOBS}:sleep", 600, timeout=0.5)
+    assert (ran.status, ran.has_started) == ("timeout", True)
     assert 0.5 <= time.monotonic() - start < 60 and gone(pid)  # long before the call would have come back
 
 

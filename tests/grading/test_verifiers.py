@@ -34,6 +34,23 @@ def test_a_child_that_fails_makes_the_answer_undecided_and_not_wrong(status, mon
     _opinion.cache_clear()
 
 
+def test_a_child_that_did_not_start_is_asked_again_the_next_time(monkeypatch):
+    class Slow:
+        starts = iter([False, True])
+
+        def run(self, *arguments, **options):
+            if next(self.starts):
+                return killable.CallOutcome(status="ok", value="n:45")
+            return killable.CallOutcome(status="timeout", note="it did not start", has_started=False)
+
+    monkeypatch.setattr(killable, "shared", Slow)
+    _opinion.cache_clear()
+    found = grade("45", r"\sum_{k=1}^9 k")
+    assert found.outcome == "undecided" and "did not start" in found.note
+    assert grade("45", r"\sum_{k=1}^9 k").outcome == "correct"
+    _opinion.cache_clear()
+
+
 def test_integer_is_fast_and_never_starts_a_child(monkeypatch):
     monkeypatch.setattr(killable, "shared", lambda: pytest.fail("a child was asked for"))
     verifier, item = VERIFIERS["integer"], problem("42")

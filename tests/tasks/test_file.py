@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ponder.config import ConfigError
+from ponder.grading import killable
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks import load_task
 from ponder.tasks.specs import with_verifier
@@ -120,6 +121,11 @@ def test_a_bank_is_called_by_its_verifier_too_and_that_name_loads_the_same_task(
     ):
         assert with_verifier(given, None) == given and (named := with_verifier(given, "exact")) == wanted
         assert load_task(named).verifier == load_task(given, verifier="exact").verifier
+
+
+def test_a_task_whose_verifier_may_ask_a_child_waits_for_its_start(tmp_path):
+    task = load_task(write(tmp_path, GOOD | {"answer": "1/2"}))
+    assert task.verifier == "math" and task.patience > killable.START_SECONDS
 
 
 def test_a_tilde_behind_file_is_the_home_folder(tmp_path, monkeypatch):
