@@ -105,8 +105,9 @@ def extract(text: str) -> str | None:
     5. the last thing that is stated as a result: after `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
        or the last line that is one answer and nothing else, whichever comes later;
     6. the last number or formula (see `atoms.py`), unless the text says that it has no answer.
-    Only the last MAX_TEXT characters are looked at.
+    Only the last MAX_TEXT characters before the blanks at the end are looked at.
     """
+    text = text.rstrip()
     if len(text) > MAX_TEXT:
         cut = re.search(r"\s", text[-MAX_TEXT:])
         if cut is None:
@@ -144,14 +145,14 @@ def ends_in_answer(text: str) -> bool:
 
 def extract_marked(text: str) -> str | None:
     """Steps 1 to 3 of `extract`: only what the text itself marks as its answer."""
-    text = text[-MAX_TEXT:]
+    text = text.rstrip()[-MAX_TEXT:]
     inside = _inside(text)
     return _marked(inside) or (inside or None if _TAG.search(visible(text)) else None)
 
 
 def extract_text(text: str) -> str | None:
     """The same where words are asked for: what is marked, else the whole text if it is one line; no guess."""
-    text = _inside(text[-MAX_TEXT:])
+    text = _inside(text.rstrip()[-MAX_TEXT:])
     return _marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
 
 

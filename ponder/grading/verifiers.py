@@ -77,7 +77,7 @@ class Exact:
 
     def key(self, problem: Problem, answer: str) -> str | None:
         """The text with single blanks; None where it is empty or has more than 100,000 characters."""
-        text = extract_marked(answer) or without_thoughts(answer)
+        text = extract_marked(answer) or without_thoughts(answer).strip()
         return self._plain(text) or None if len(text) <= 100_000 else None
 
     @staticmethod
@@ -114,7 +114,7 @@ class MultipleChoice:
     def key(self, problem: Problem, answer: str) -> str | None:
         """The letter, from the last 20,000 characters; None where no letter, or more than one, is meant."""
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(problem.choices) or 10]
-        text = answer[-20_000:].strip()
+        text = answer.rstrip()[-20_000:].strip()
         marked = extract_marked(text)
         for candidate in (marked, text):
             if candidate:

@@ -125,6 +125,15 @@ def test_no_text_takes_long(text):
     assert time.monotonic() - start < 8
 
 
+@pytest.mark.parametrize("blanks", [" " * 25_000, "\n" * 25_000, " \n\t" * 40_000])
+def test_blanks_behind_an_answer_cut_nothing_off(blanks):
+    for text in ("48", "The answer is 48.", r"\boxed{48}"):
+        for verifier in ("math", "integer"):
+            assert grade("48", text + blanks, verifier).outcome == "correct"
+    for verifier in ("choice", "exact"):
+        assert grade("B", "Answer: B" + blanks, verifier).outcome == "correct"
+
+
 def test_numbers_of_thousands_of_digits_are_exact():
     assert canonical("0" * 10 + "1" * 5_000) == canonical("1" * 5_000) != canonical("1" * 5_001)
     assert canonical("10^{5000}") == canonical("1" + "0" * 5_000)
