@@ -3,7 +3,8 @@
     visible("<think>12?</think>~~13~~ It is 14.")   -> " It is 14."
 
 Thoughts, tool calls, comments, hidden elements, struck-out text, addresses of the web and HTML tags are no part of it.
-A number beside Chinese, Japanese or Korean letters is set apart from them.
+A number beside Chinese, Japanese or Korean letters is set apart from them. One equation in an environment of TeX is one
+formula on one line: \\begin{equation*} x = 5 \\end{equation*} is \\[x = 5\\].
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ _BESIDE_CJK = re.compile(rf"(?<=[{_CJK}])(?<![{_COUNTED}])(?=[-−]?[0-9])|(?<=[
 _OR_IN_CJK = re.compile(r"(?<=[0-9]) ?(?:或者?|または|또는|もしくは) ?(?=[-−]?[0-9])")
 
 
+_MATRIX = re.compile(r"\\begin\s*\{([a-zA-Z]*matrix|array|cases)\}.{0,1000}?\\end\s*\{\1\}", re.DOTALL)
+_EQUATION = re.compile(
+    r"\\begin\s*\{(aligned|gathered|split|(?:equation|align|gather|multline|displaymath|math)\*?)\}"
+    r"((?:(?!\\begin\s*\{(?:align|gather|split)).){0,1000}?)\\end\s*\{\1\}",
+    re.DOTALL,
+)
+_NEXT_SIDE = re.compile(r"\\\\\s*&?\s*(?==)")  # x &= 2 + 3 \\ &= 5
 _ZEROS = "\u0660\u06f0\u0966\u09e6\u0a66\u0ae6\u0b66\u0be6\u0c66\u0ce6\u0d66\u0e50\u0ed0\u0f20\u1040\u17e0"
 DIGITS = {ord(zero) + digit: str(digit) for zero in _ZEROS for digit in range(10)}  # of other scripts: ٤٢ is 42
 _UNSEEN_OR_DIGITS: dict[int, str | None] = {**DIGITS, **_UNSEEN}
@@ -58,6 +66,8 @@ def visible(text: str) -> str:
         if "</" in text or "<br" in text:
             text = _RAISED.sub(r"^{\1}", _STRUCK.sub("", text))
             text = _HTML.sub(lambda match: "\n" if match[1] or match[2] else "", text)
+    if r"\begin" in text:
+        text = _EQUATION.sub(_on_a_line, _EQUATION.sub(_on_a_line, _MATRIX.sub(lambda m: " ".join(m[0].split()), text)))
     if "~~" in text:
         text = _STRUCK.sub("", text)
     if "__" in text:
@@ -65,6 +75,16 @@ def visible(text: str) -> str:
     if "://" in text:
         text = _ADDRESS.sub("", _LINK.sub(r"\1", text))
     return text if text.isascii() else _spaced(text)
+
+
+def _on_a_line(match: re.Match[str]) -> str:
+    """The one equation of an environment as a formula; several of them as they are."""
+    body = " ".join(match[2].split())
+    if r"\begin" not in body:
+        body = _NEXT_SIDE.sub("", body).replace("&", "")
+        if r"\\" in body:
+            return match[0]
+    return body if match[1] in ("aligned", "gathered", "split") else rf"\[{body}\]"
 
 
 def _spaced(text: str) -> str:

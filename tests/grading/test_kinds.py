@@ -187,6 +187,22 @@ def test_a_list_beside_nothing_at_all_is_wrong():
     assert grade(r"\mathbb{R} \setminus (-\infty, \infty)", "no solution").outcome == "correct"
 
 
+@pytest.mark.parametrize("name", ["equation", "equation*", "align*", "gather", "displaymath", "math"])
+@given(numbers)
+@settings(max_examples=3, deadline=None)
+def test_an_equation_in_an_environment_is_one_formula_wherever_its_lines_end(name, number):
+    for body in (f"x = {number}", f"\n  {number}.\n", f"\n\\begin{{aligned}}\nx &= {number}\n\\end{{aligned}}\n"):
+        for lead in ("The answer is\n", "Answer: ", "We find\n\n"):
+            text = rf"{lead}\begin{{{name}}}{body}\end{{{name}}}" + "\nas required."
+            assert grade(str(number), text).outcome == "correct", text
+            assert grade(str(number + 1), text).outcome == "wrong", text
+    assert grade("6", r"Answer: \begin{align} x &= 2 \cdot 3 \\ &= 6 \end{align}").outcome == "correct"
+    assert (
+        grade(r"\begin{pmatrix}1\\2\end{pmatrix}", "Answer:\n\\begin{pmatrix}\n1\\\\\n2\n\\end{pmatrix}").outcome
+        == "correct"
+    )
+
+
 def test_a_factorial_of_a_letter_is_no_word():
     assert len({canonical(text) for text in ("n!", "n!!", "n", "(n)!")}) == 4
 
