@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ponder.grading.denials import is_denied, is_refuted
 from ponder.grading.units import SCALES, UNITS
 
 _WINDOW = 3_000  # characters that are looked at, from the end; where they hold no atom, as many before them
@@ -25,7 +26,7 @@ _NUMBER = re.compile(
 )
 _START = re.compile(
     r"\$\$?|\\[(\[]|\\[a-zA-Z{]|[(\[{|√∛]|(?<![\w.\\])[-+−–]?(?:[€£]|\\\$)?\.?[0-9]"
-    r"|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])(?=\s?[\^_=+*/(])"
+    r"|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])(?=\s?(?:[\^_=+*/(<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])))"
 )
 _FORMULA = re.compile(
     r"\$\$(.{1,500}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
@@ -35,63 +36,16 @@ _PIECE = re.compile(
     r"|(?:sin|cos|tan|ln|log|sqrt|exp|pi)\b|[-+*/^_=<>!'|°%×÷·−≤≥≠πθ√∛∞¹²³⁰⁴-⁹½¼¾⅓⅔]"
 )
 _GAP = re.compile(  # white space around an operator, inside a run
-    r"\s{1,3}(?=[-+*/=<>×÷·−≤≥]\s|\\(?:cdot|times|div|le|ge|leq|geq|frac|sqrt|pi|cup|pm|approx)\b)"
+    r"\s{1,3}(?=(?:[-+*/=×÷·−≤≥]|[<>]=?)\s|\\(?:cdot|times|div|le|ge|leq|geq|frac|sqrt|pi|cup|pm|approx)\b)"
     r"|(?<=[-+*/=<>×÷·−≤≥])\s{1,3}|(?<=cdot|imes)\s{1,3}"
 )
 _SCALE = re.compile(rf"\s+(?:{'|'.join(SCALES)})\b(?:\s+(?:{'|'.join(SCALES)})\b)*", re.IGNORECASE)
 _MONEY_SCALE = re.compile(r"\s?(?:[kKMB]|bn)(?![A-Za-z0-9])")  # $1.25k
 _UNIT = re.compile(r"\s?([a-zA-Z]{1,12})\b\.?")
 _JOINT = re.compile(
-    r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b|&|\bvs\b\.?|\bversus\b|,?\s*\b(?:as\s+well\s+as|along\s+with)\b"
+    r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b|&|\bvs\b\.?|\bversus\b|,?\s*\b(?:as\s+well\s+as|(?:along|together|combined)\s+with|alongside|besides|in\s+addition\s+to)\b"
     r"|,?\s*\b(?:but|though|unless)\s+(?:it|that|this)\s+(?:(?:might|could|may)\s+(?:also\s+)?be|(?<=unless it )is)\b)"
     r"\s*(?:also\s+|maybe\s+|perhaps\s+|possibly\s+|else\s+)?",
-    re.IGNORECASE,
-)
-_OPERATION = (  # what it makes of the number behind it is not that number
-    r"twice|thrice|double|triple|half(?:\s+of)?|(?:quarter|third|fifth|sixth|eighth|tenth)s?\s+of|divisible\s+by|(?:square|cube|cubic)\s+(?:root\s+)?of|root"
-    r"|(?:multiples?|powers?|factorial|percent|per\s+cent|%)\s+of|times"
-)
-_DENIED = re.compile(
-    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+|quite\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
-    r"|\b(?:nicht|kein|keine|niet|não|non|не|нет|nie)\s+(?:è\s+|é\s+|jest\s+|равно\s+|равен\s+)?|\bn['’]est\s+pas\s+|\bpas\s+"
-    r"|\bno\s+(?:es|son|sea)\s+|(?:不是|不等于|不为|不|超过|少于|多于|大于|小于|至少|至多)\s*"
-    r"|\b(?:almost|such\s+as|short\s+of|nothing\s+like|without)\s+|\bno\s+way\s+(?:that\s+)?(?:it|this|that|the\s+answer)(?:['’]s|\s+(?:is|was|can\s+be|could\s+be|equals))\s+|[✗✘❌✖]\s*"
-    r"|\b(?:suppose|supposing|assum(?:e|ing)|imagine|pretend)\s+(?:that\s+)?(?:(?:the\s+)?[a-z]+\s+(?:is|was|were)\s+)?"
-    r"|\bwhether\s+(?:[a-z]+\s+){1,4}"
-    r"|\b(?:doubt|(?:don['’]t|do\s+not|never)\s+(?:think|believe)|(?:false|untrue|unlikely|impossible|not\s+(?:true|clear|certain|sure|the\s+case))(?=\s+that\b))\s+(?:that\s+)?(?:it|this|that|the\s+answer)\s+(?:is|was)\s+"
-    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
-    r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
-    r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+|discard\w*|dismiss\w*|disregard\w*|retract\w*)(?:\s+the)?)\s+"
-    r"|(?:^|\b(?:is|are|be)\b|:)\s*(?:at\s+(?:least|most)|a\s+(?:minimum|maximum)\s+of)\s+"  # "need at least 5" says 5
-    rf"|\b(?:{_OPERATION})\s+|(?:[<>!]=|[≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)(?![a-zA-Z]))\s*)"
-    r"[$*]*$",
-    re.IGNORECASE,
-)
-_DENYING = frozenset(  # the last word of what _DENIED finds; looking for it first is ten times as fast
-    "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
-    " quite nicht kein keine niet não non не нет nie è é jest равно равен pas es son sea almost as suppose supposing"
-    " assume assuming imagine pretend that were are"
-    " like without equals is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple"
-    " half root times".split()
-)
-_DENYING_STARTS = ("exclud", "reject", "eliminat", "discard", "dismiss", "disregard", "retract", "\\")
-_DENYING_ENDS = (
-    "n't", "'s", "’s", "✗", "✘", "❌", "✖", "<=", ">=", "!=", "≤", "≥", "≠", "ly",
-    "不是", "不等于", "不为", "不", "超过", "少于", "多于", "大于", "小于", "至少", "至多",
-)  # fmt: skip
-_WRONG = (
-    r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|eliminated|discarded|dismissed|disregarded|extraneous"
-    r"|spurious|inadmissible|unacceptable|ruled\s+out|out\s+of\s+(?:range|the\s+question)|too\s+[a-z]+"
-    r"|an?\s+(?:[a-z]+\s+)?(?:mistake|error|trap)|not\b|(?:right|correct|possible|the\s+answer)\s+(?:only\s+)?if)\b"
-)
-_REFUTED = re.compile(  # called wrong, or only the end of a range
-    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|[✗✘❌✖]|,?\s*but\s+(?:no\b|(?:I\s+am|I['’]m|(?:that|this|it)(?:\s+is|['’]s))\s+(?:wrong|incorrect|mistaken|not\s+(?:right|correct|it)\b))"
-    r"|(?:is|was|are|were|do|does|did|wo|would|ca|could|can)n['’]t\b|(?:does|do|did|will|would|can|could)\s+not\b|cannot\b"
-    r"|(?:fails|failed|contradicts|violates|tens|halves|thirds|fourths|fifths|sixths|eighths|tenths|hundredths)\b|[,:;–—-]+\s*(?:wrong|incorrect|false)\b|(?:не|ist\s+nicht|n['’]est\s+pas|no\s+es|non\s+è|não\s+é)(?!\w)|(?:ではありません|ではない|じゃない|不是|不对)"
-    r"|,?\s*but\s+only\s+one\b|,?\s*(?:etc|and\s+so\s+on)\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:so|more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
-    r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most|(?:the\s+)?(?:minimum|maximum|worst|best))\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
-    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must|can|could|ha[sd]\s+to)\s+(?:be|have\s+been))\s+(?:[a-z]+ly\s+)?{_WRONG}"
-    r")",
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
@@ -124,6 +78,13 @@ _NO_ANSWER = re.compile(
 _ASIDE = re.compile(r"\blet(?:'s|’s|\s+(?:me|us))\s+(?!(?:\w\b))[a-z][^.!?\n]{0,60}$", re.IGNORECASE)  # "Let me try 12"
 _BESIDE = re.compile(r"\b(?:after|before|within|during|every|per|out\s+of(?:\s+the)?|[0-9]\s+of)\s+$", re.IGNORECASE)
 _REASON = re.compile(r"[0-9][^.!?\n]*\b(?:because|since)\b[^.!?\n]*$")  # 9 buses since 8 hold 320 students
+_GIVEN = re.compile(  # the mean is 60, as the sum is 300
+    r"(?:\b(?:is|are|was|were|be|equals?|gives?)\b|=)[\s$*(\\-]*[0-9\\](?:[^.!?\n]|\.(?=\d)){0,60}?,?\s+"
+    r"(?:because|since|given\s+that|as\s+(?:the|there|it|we|each|this|that|they))\b"
+    r"(?:(?!\b(?:so|thus|hence|therefore|then)\b)(?:[^.!?\n]|\.(?=\d)))*$",
+    re.IGNORECASE,
+)
+_LED = re.compile(r"\b(?:since|because|given(?:\s+that)?|as)\s+[^.!?,;\n]{0,40}$", re.IGNORECASE)
 _MORE_THAN = re.compile(
     r"\s+(?:[a-z]+\s+)?(?:more|less|fewer|greater|higher|larger|smaller|longer|shorter)\b[^.!?\n]{0,40}\bthan\b"
 )
@@ -172,6 +133,12 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
     return None
 
 
+def ends_stated(text: str) -> bool:
+    """Is the last atom stated as a result?"""
+    found = _atoms(text, max(0, len(text) - _LAST), len(text))
+    return bool(found) and _is_stated(text, found[-1])
+
+
 def atoms(text: str) -> list[str]:
     """The atoms of a text, in order."""
     return [atom.text for atom in _atoms(text, 0, len(text))]
@@ -200,10 +167,18 @@ def _is_stated(text: str, atom: Atom) -> bool:
     if before.rstrip("$").endswith("**") and _BOLD.match(text, atom.end):
         return True
     is_compared = before.rstrip("$ ")[-1:] != "=" and _COMPARED.match(text, atom.end)  # "= 5 more" says 5
+    if _is_reason(text, atom):
+        return False
     is_said = _STATED.search(before) or _CONCLUDED.search(before)
     if not is_said or is_compared or _GOES_ON.match(text, atom.end):
         return "=" in atom.text
     return not (_WEAK.search(before) and atom.is_number)
+
+
+def _is_reason(text: str, atom: Atom) -> bool:
+    """Does it stand in a reason for what is stated before it?"""
+    before = text[max(0, atom.start - 200) : atom.start]
+    return any(word in before for word in ("ecause", "ince", "iven that", " as ")) and _GIVEN.search(before) is not None
 
 
 def _atoms(text: str, index: int, end: int) -> list[Atom]:
@@ -216,16 +191,27 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         before = text[max(0, atom.start - 40) : atom.start]
         if atom.is_number and (_is_item(text, atom) or _is_heading(text, atom)):
             continue
+        if re.search(r"[<>≤≥]|\\[lg]eq?(?![a-z])", atom.text) and _NARROWED.match(text, atom.end):
+            continue
         is_number = atom.is_number or (atom.text[0] == "(" and atom.text[1:-1].isdigit())
-        if _is_denied(before) or (is_number and _LABEL.search(before)) or _REFUTED.match(text, atom.end, atom.end + 60):
+        if atom.is_number and len(atom.text) < 14 and (day := _date(text, atom, end)):
+            atom, index = day, max(index, day.end)
+            before = text[max(0, atom.start - 40) : atom.start]
+            if _BESIDE_A_DAY.search(before):
+                continue
+        if is_denied(before) or (is_number and _LABEL.search(before)) or is_refuted(text, atom.end):
             continue
         if atom.is_number and (minus := _MINUS.search(before)):
             atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
-        if atom.is_number and len(atom.text) < 14 and (day := _date(text, atom, end)):
-            atom, index = day, max(index, day.end)
+        if not atom.is_number and _MINUS.search(before):
+            if not re.fullmatch(
+                r"[0-9.,]+|\\[dt]?frac\{\d+\}\{\d+\}", atom.text
+            ):  # what is left of something without it
+                continue
+            atom = Atom("-" + atom.text, atom.start, atom.end, False)
         last = found[-1] if found else None
         between = text[last.end : atom.start] if last else ""
-        if last and len(between) < 30 and _JOINT.fullmatch(between):
+        if last and len(between) < 30 and _JOINT.fullmatch(between) and not _are_apart(text, last, between, atom):
             is_open = re.search(r"\b(?:maybe|perhaps|possibly|might|could|may)\b", between)
             joint = (
                 " or maybe "
@@ -249,6 +235,25 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
     return found
 
 
+_EQUALS = re.compile(r"(?<![<>!])=")
+_NAME = re.compile(r"\\?[a-zA-Z]{1,8}(?:_\{?\w+\}?)?'*(?:\s?\([^()]*\))?|\([a-z, ]+\)")
+
+
+def _are_apart(text: str, last: Atom, between: str, atom: Atom) -> bool:
+    """A value or a condition, and the equation that follows: the probability is 8/9 and m + n = 17; x > 0, x = 6."""
+    if not _EQUALS.search(atom.text) or re.search(r"\bor\b", between):
+        return False
+    has_comma_only = not re.search(r"[a-z&]", between)
+    if has_comma_only and _LED.search(text[max(0, last.start - 60) : last.start]):
+        return True
+    if not _EQUALS.search(last.text):
+        return has_comma_only or not re.search(r"[<>≤≥]|\\[lg][et]", last.text)
+    own, others = (_NAME.fullmatch(_EQUALS.split(text)[0].strip()) is None for text in (atom.text, last.text))
+    return own != others
+
+
+_NARROWED = re.compile(r",?\s+(?:with|where)\b")  # x < 5 with x prime
+_BESIDE_A_DAY = re.compile(r"\b(?:after|before|eve\s+of|until|since)\s+$", re.IGNORECASE)
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)(?:[a-z]{2,6})?\.?"
 _MONTH_BEFORE = re.compile(rf"\b{_MONTH} $")
 _DATE_FROM_MONTH = re.compile(rf"{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?(?:,? [12][0-9]{{3}}\b)?(?![\w/]|\.[0-9])")
@@ -266,12 +271,6 @@ def _date(text: str, atom: Atom, end: int) -> Atom | None:
     else:
         date = _DATE_FROM_DAY.match(text, atom.start, end)
     return Atom(date[0], date.start(), date.end(), False) if date else None
-
-
-def _is_denied(before: str) -> bool:
-    word = before.rstrip("$* \n\t").replace("\n", " ").rpartition(" ")[2].lower()
-    may_be = word in _DENYING or word.endswith(_DENYING_ENDS) or word.startswith(_DENYING_STARTS)
-    return may_be and _DENIED.search(before) is not None
 
 
 def _is_row(numbers: str, behind: str) -> bool:

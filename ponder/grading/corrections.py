@@ -38,7 +38,8 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 _WITHDRAWN = re.compile(  # "The answer is 22. That's wrong."
-    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)(?:[^\n.!?]|\.(?=\d)){1,60}?)[\s$*_.!]{0,8}"
+    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)(?:(?:[^\n.!?,;]|[.,](?=\d)){1,60}?"
+    r"|(?:[^\n.!?]|\.(?=\d)){1,60}?(?=[\s$*_.!,;]{0,8}\b(?:but|however|hmm+|no|oh|oops|wait|that|this|it)\b)))[\s$*_.!]{0,8}"
     r"(?:\b(?:but|however|hmm+|no|oh|oops|wait)[,.!\s]{1,4}){0,3}(?:\b(?:that|this|it)(?:['’]s|\s+is|\s+was)|\b(?:is|was))\s+"
     r"(?:clearly\s+|obviously\s+|actually\s+|just\s+)?(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true))\b"
     r"(?=\s*(?:[.!,;:\n]|$|because|since))[.!,;:]*",

@@ -12,19 +12,20 @@ import json
 import re
 
 from ponder.grading.atoms import after_item_number, is_money, stated
+from ponder.grading.clauses import SENTENCE_END, SHORT, claimed, headed, is_answer, leading, reasoned
 from ponder.grading.corrections import IS, alternative, has_cue, is_supposed, replacements, standing
+from ponder.grading.denials import is_refuted
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
 from ponder.grading.labelled import labelled
 from ponder.grading.number_words import with_digits
 from ponder.grading.readings import ParsedAnswer, symbols_of
 from ponder.grading.visible import visible
-from ponder.grading.wording import is_prose, joins_sentences
+from ponder.grading.wording import is_prose
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
 _MAX_MARKERS = 20  # empty markers that are passed over, from the end
 _MAX_LINES = 50  # lines that are tried as answers, from the end
-_SHORT = 60  # a text without markers up to here may be an answer as a whole
 _MAX_WORDS = 12  # of an answer; a text with more is one that holds an answer
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
@@ -46,11 +47,11 @@ _ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lon
 _DELIMITED = re.compile(
     r"\$\$(.{1,500}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
 )
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
 _FENCE = re.compile(r"\s*```[a-zA-Z]*\n(.{1,500}?)\n?```", re.DOTALL)
 _ITEM = re.compile(r"\d{1,2}[.)]\s+(?=\S)")
 _BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
 _OPENING = re.compile(r"(?:[-–•*]\s+|\d{1,2}[.)]\s+(?=\S)|(?:or|and)\s+)(?!\s)", re.IGNORECASE)
+_SQUARE = re.compile(r"\[((?:or|alternatively|perhaps|maybe|possibly)\b[^\[\]\n]{1,60})\]", re.IGNORECASE)  # 48 [or 50]
 _ANSWER_NAMES = ("answer", "final_answer", "Answer", "result", "solution", "value")
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _REMARK = re.compile(  # 5000 (in 2024), 6 (not 5); but "5 (or 6)" is no answer
@@ -58,25 +59,11 @@ _REMARK = re.compile(  # 5000 (in 2024), 6 (not 5); but "5 (or 6)" is no answer
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"(?<=[0-9$%}])\s+\((?!or\b|and\b|mod\b)([A-Za-z]{3,}(?: [A-Za-z]{2,}){0,4})\)$")  # 7 (total)
-_BEHIND = re.compile(
-    r",?\s+(?:(?P<why>because|since|as(?!\s+(?:well|much|many)\b)|given|when|where|if|(?:from\s+)?which)|for|with|after|before)\b",
-    re.IGNORECASE,
-)
 _BY_CASES = re.compile(  # 10 for the first and 20 for the second; 2x if x > 0 and 0 otherwise
     r"(?:it(?:['’]s| is) )?\S{1,30},? (?:for|if|when|where)\b[^.!?\n]{1,60}?(?:\band|[,;]|\bor) \S{1,30} "
     r"(?:(?:for|if|when|where)\b[^.!?\n=]{1,60}|otherwise|elsewhere|else)[.]?",
     re.IGNORECASE,
 )
-_NEW_RESULT = re.compile(
-    r"(?<![A-Za-z])(?<![A-Za-z]\s)=|[?;]|\b(?:is|are|equals?|gives?|makes?|totals?|leaves?|leaving|yields?|so|thus|hence|therefore)\b"
-)
-_ELSE = re.compile(r"\b(?:else|otherwise|unless|wait|actually|sorry|oops|no|not|or)\b", re.IGNORECASE)
-_CHECKED = re.compile(  # a paragraph behind the answer
-    r"\n[*_#( \t]*(?:check|verification|verify|proof|explanation|reason(?:ing)?|justification|note|confidence|why)"
-    r"(?:ing|s)?\b[^\n:]{0,30}:",
-    re.IGNORECASE,
-)
-_BOUND = re.compile(r" than | such that |\bat (?:least|most) |\bbetween .{1,60}clusive", re.IGNORECASE)
 _COUNTED = re.compile(  # there are 3 such values: 1, 2, 5
     r"(?:(?:so|thus|hence|therefore),? )?(?:there are |we (?:get|have|find) )?(?:exactly |only )?([1-9][0-9]?)"
     r"(?: (?:such |distinct |real |integer |possible |valid |positive )?[a-z]{3,20})?(?:: ?|,? namely:? )"
@@ -86,10 +73,6 @@ _COUNTED = re.compile(  # there are 3 such values: 1, 2, 5
 _FOREIGN = re.compile(
     r"[^\W\d_a-zA-Z\u0370-\u03ff]{2,}|\b(?:es|est|ist|é|è|respuesta|r[ée]ponse|antwort|resposta|risposta)\b",
     re.IGNORECASE,
-)
-_REASON = re.compile(r",?\s+(?:because|since)\b")
-_BECAUSE = re.compile(
-    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore|(?:al)?though)\b|,\s+(?:but|and)\b|\s\("
 )
 
 
@@ -113,17 +96,14 @@ def extract(text: str) -> str | None:
         if cut is None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
-    text = standing(_inside(text))
+    text = _SQUARE.sub(r"(\1)", standing(_inside(text)))
     marked = _in_parts(text) or _marked(text)
     if marked:
         return marked
     if len(text) < 200 and _BY_CASES.fullmatch(text):
         return None
-    checked = _CHECKED.search(text)
-    if checked and _is_answer(text[: checked.start()].strip()):
-        text = text[: checked.start()].strip()
-    text = _without_setting(text)
-    return _headed(text) or _worked(text) or _whole(text) or _stated(text)
+    text = claimed(text)
+    return headed(text) or _worked(text) or _whole(text) or _stated(text)
 
 
 def ends_in_answer(text: str) -> bool:
@@ -184,7 +164,7 @@ def _of_object(text: str) -> str:
 def _in_parts(text: str) -> str | None:
     """The labelled parts that the text ends in, where each is one answer: (a) 3 (b) 4."""
     parts = labelled(text)
-    if parts is None or not all(_is_answer(_last_boxed(part) or part) for part in parts):
+    if parts is None or not all(is_answer(_last_boxed(part) or part) for part in parts):
         return None
     return " ".join(f"({index}) {_last_boxed(part) or part};" for index, part in enumerate(parts, 1)).removesuffix(";")
 
@@ -206,7 +186,7 @@ def _marked(text: str) -> str | None:
 def _with_alternative(found: str, rest: str) -> str:
     """The answer after a marker, with the other one that the writer leaves open behind it: that is no answer."""
     other = alternative(rest, rest.find(found) + len(found))
-    if not re.search("[0-9]", other) or not _is_answer(other):
+    if not re.search("[0-9]", other) or not is_answer(other):
         return found
     first, second = key_in(found, found), key_in(other, found)
     return found if first is None or second is None or first.key == second.key else f"{found} or {other}"
@@ -239,7 +219,7 @@ def _listed(text: str, *, is_all: bool = False) -> str | None:
 
 def _member(line: str) -> ParsedAnswer | None:
     """The reading of a line that is a number, a tuple or the value of a name, and nothing else."""
-    reading = read(line) if 0 < len(line) <= _SHORT else None
+    reading = read(line) if 0 < len(line) <= SHORT else None
     if reading is None or symbols_of(reading) or ("=" in line and not reading.name):
         return None
     if "=" not in line and re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,}", line):  # - 5 apples
@@ -262,47 +242,10 @@ def _last_list(text: str) -> str | None:
     return found
 
 
-_SETTING = re.compile(
-    r"(?P<main>.*\b(?:min|max|minim\w+|maxim\w+|least|greatest|largest|smallest|highest|lowest|[Ii]t|answer|value|result)\b"
-    r".{0,80}?(?:\b(?:is|of|equals)|=)\s+(?:exactly\s+|only\s+)?[$*(\\-]*[0-9\\][^,;]*?)(?<!\sis)(?<!\sare)"
-    r"(?:,?\s+(?:at|when|for|if|where)\s+(?:[$(\\]*[a-zA-Z(].*=.*|\$?\([^()]*\)\$?)"  # at x = 2; at (1, 2)
-    r"|,?\s+(?:(?:which|that|and)\s+)?(?:(?:is|are)\s+)?(?:attained|achieved|reached|obtained|occur(?:s|ring))\s+"
-    r"(?:only\s+)?(?:at|when|for|if|where|by)\b.*)"
-)
-_LAST_SENTENCE = re.compile(r"(?:[.!?]\s+|\n)(?=\S[^\n]{0,200}$)(?!.*[.!?]\s+\S)")
-
-
-def _without_setting(text: str) -> str:
-    """ "The minimum is 4, attained at x = 2." says 4, and where; "The minimum is at x = 2." is left as it is."""
-    text = text.rstrip()
-    before = _LAST_SENTENCE.search(text, max(0, len(text) - 400))
-    start = before.end() if before else 0
-    if len(text) - start > 200 or "\n" in text[start:]:
-        return text
-    setting = _SETTING.fullmatch(text[start:].rstrip("."))
-    return text if setting is None else f"{text[:start]}{setting['main']}."
-
-
-def _headed(text: str) -> str | None:
-    """The answer that a sentence begins with: 12 of "12 because there are 3 rows"."""
-    behind = _BEHIND.search(text) if len(text) <= 200 and "\n" not in text else None
-    if behind is None or _ELSE.search(text) or _SENTENCE_END.search(text.rstrip(". ")):
-        return None
-    head = text[: behind.start()].strip()
-    if not re.search("[0-9]", head) or not _is_answer(head) or _is_narrowed(head, behind[0]):
-        return None
-    return head if behind["why"] or not _NEW_RESULT.search(text, behind.end()) else None
-
-
-def _is_narrowed(head: str, word: str) -> bool:
-    """x < 5 with x prime is not x < 5."""
-    return word.lower().strip(" ,") in ("with", "where") and re.search(r"[<>≤≥]|\\[lg]eq?(?![a-z])", head) is not None
-
-
 def _corrected(rest: str) -> str | None:
     """The answer that the writer puts in the place of the one after the last marker."""
     for new in reversed(replacements(rest)):
-        if len(new.strip("()$")) == 1 or _is_answer(new):
+        if len(new.strip("()$")) == 1 or is_answer(new):
             return new
     return None
 
@@ -350,27 +293,21 @@ def _after_marker(rest: str) -> str | None:
         return fence[1].strip() or None
     line = next((line.strip() for line in rest.split("\n") if line.strip(" *_#:`=-")), "").lstrip(" *_#:")
     line = _BULLET.sub("", line, count=1) if rest[:1] == "\n" or not rest.split("\n", 1)[0].strip(" *_#:`") else line
-    formula = _DELIMITED.match(rest.lstrip(" *_#:\n"))
-    end = _SENTENCE_END.search(line)
+    behind = rest.lstrip(" *_#:\n")
+    formula = _DELIMITED.match(behind)
+    end = SENTENCE_END.search(line)
     sentence = (line[: end.start()] if end else line).strip().rstrip("*_").strip()
     if len(line) < 200 and _BY_CASES.fullmatch(line):
         return line
-    if formula and not is_money(formula):
+    if formula and not is_money(formula) and not is_refuted(behind, formula.end()):
         is_longer = len(sentence) > len(formula[0].strip()) and "\n" not in formula[0].strip()
-        if not (is_longer and _is_answer(sentence)):
+        if not (is_longer and is_answer(sentence)):
             return next(group for group in formula.groups() if group is not None).strip() or None
-    reason = _REASON.search(sentence)
-    if reason and _is_answer(sentence[: reason.start()].strip()):  # not the working after it
-        return sentence[: reason.start()].strip()
-    worked = _worked(sentence)
-    if worked:
-        return worked
-    if not sentence or _is_answer(sentence):
-        return sentence or None
-    reason = _BECAUSE.search(sentence)
-    if reason and _is_answer(sentence[: reason.start()].strip()):
-        return sentence[: reason.start()].strip()
-    return stated(sentence) or sentence
+    if found := reasoned(sentence):
+        return found
+    if not sentence or is_answer(sentence):
+        return _worked(sentence) or sentence or None
+    return leading(sentence) or _worked(sentence) or stated(sentence) or sentence
 
 
 def _worked(text: str) -> str | None:
@@ -386,31 +323,17 @@ def _worked(text: str) -> str | None:
     return quantity if reading is not None and reading.node is not None else result[1].strip()
 
 
-def _is_answer(text: str) -> bool:
-    """Does the text read as one answer: mathematics, or at most four words?"""
-    if not text or len(text) > MAX_ANSWER:
-        return False
-    reading = read(text)
-    if reading is None:
-        return False
-    if reading.kind == "words" or not reading.is_understood:
-        return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    if not joins_sentences(text):
-        return True
-    return reading.kind in ("group", "other") and _BOUND.search(text) is not None  # x is greater than 3
-
-
 def _whole(text: str) -> str | None:
     if not text or len(text) > MAX_ANSWER:
         return text if re.fullmatch(r"[-+]?[0-9]+", text) else None
-    if len(text) > _SHORT and len(_WORD.findall(text, 0, 600)) > _MAX_WORDS:
+    if len(text) > SHORT and len(_WORD.findall(text, 0, 600)) > _MAX_WORDS:
         return None
     if re.fullmatch(r"[0-9]{1,18}", text):
         return text
     if text[-1:].isalpha() and after_item_number(text):  # 31. First item
         return None
     listed = _listed(text, is_all=True) if "\n" in text else None
-    if listed or _is_answer(text):
+    if listed or is_answer(text):
         return listed or text
     counted = _COUNTED.fullmatch(text)
     both = f"{counted[1]} ({counted[2]})" if counted else ""
@@ -421,12 +344,12 @@ def _whole(text: str) -> str | None:
     aside = _ASIDE.search(plain) if plain[-1:] == ")" else None
     if aside and not re.search("[0-9]", with_digits(aside[1])):
         plain = plain[: aside.start()]
-    if plain != text and re.search("[0-9]", plain) and _is_answer(plain):
+    if plain != text and re.search("[0-9]", plain) and is_answer(plain):
         return plain
     reading = read(text)
     looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text) and not has_cue(text)
     looks_formal = looks_formal and not _FOREIGN.search(text)
-    if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
+    if not looks_formal or "\n" in text or SENTENCE_END.search(text.rstrip(". ")):
         return None
     if "$" in text and _WORD.search(_DELIMITED.sub("", text)):  # words around a formula
         return None
@@ -443,7 +366,7 @@ def _stated(text: str) -> str | None:
     for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
         index -= len(line) + 1
         line = _ITEM.sub("", line.strip(), count=1)
-        if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line):
+        if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and is_answer(line):
             if not re.fullmatch(r"\d{1,2}[.)]", line):  # the number of a list item without its text
                 lines.append((index, line))
             break

@@ -20,7 +20,7 @@ from ponder.grading.equality import read
 from ponder.grading.expressions import parse
 from ponder.grading.readings import ParsedAnswer, group, ratio_key, symbols_of
 from ponder.grading.tree import Node, Unparsed, leaves
-from ponder.grading.units import UNITS, is_pure
+from ponder.grading.units import MULTIPLIERS, UNITS, is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
 
 _AND = re.compile(r",?\s+and\s+|;\s*")
@@ -282,6 +282,8 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         assert own_units is not None
         if magnitude(goal.node) is None or _is_number_near(own_units, reading.node, goal.node):
             return reading
+        if _is_multiplied(reading.node):
+            return reading
         node = own_bare
         if _is_in_cents(own_units, own_bare, goal.node):
             node = ("mul", own_bare, ("num", Fraction(1, 100)))  # 75 cents beside 0.75
@@ -341,6 +343,11 @@ def _has_units(node: Node) -> bool:
     return bool(_unit_leaves(node))
 
 
+def _is_multiplied(node: Node) -> bool:
+    """48 pairs"""
+    return any(leaf[1] in MULTIPLIERS for leaf in _unit_leaves(node))
+
+
 def _split_units(node: Node) -> tuple[Node, Node | None]:
     """3 ft^2/s -> (3, ft^2/s); a sum of quantities stays whole."""
     one: Node = ("num", Fraction(1))
@@ -365,7 +372,7 @@ def whole_number(reading: ParsedAnswer) -> str | None:
     """The digits of a whole number, its unit and modulus dropped; None where the reading is none."""
     if reading.sides and (reading.kind in ("equation", "group") or reading.shape == "choice"):  # m + n = 5; 12,34,567
         return whole_number(reading.sides[-1])
-    node = None if reading.node is None else _split_units(reading.node)[0]
+    node = None if reading.node is None or _is_multiplied(reading.node) else _split_units(reading.node)[0]
     value = exact(node) if node is not None else None
     if value is not None:
         return fraction_key(value)[2:] if value.denominator == 1 else None

@@ -22,6 +22,8 @@ _OPERATIONS = [
         (rf"(?:factorial of {_VALUE}|{_VALUE} factorial)", r"(\1\2)!"),
         (rf"{_VALUE} (?:raised )?to the (?:power(?: of)? )?{_VALUE}(?:st|nd|rd|th)?(?: power)?", r"(\1)^{\2}"),
         (rf"(?:twice|double) {_VALUE}", r"2*(\1)"),
+        (rf"(?:negative|opposite|additive inverse) of {_VALUE}", r"-(\1)"),
+        (rf"(?:reciprocal|multiplicative inverse) of (?:{_VALUE}|([0-9]+/[0-9]+))", r"1/(\1\2)"),
         (rf"half (?:of )?{_VALUE}", r"(\1)/2"),
         (rf"{_VALUE} (?:over|divided by) {_VALUE}", r"(\1)/(\2)"),
         (rf"{_NUMBER} (?:out of|in|of)(?: every| the)? {_NUMBER}", r"(\1)/(\2)"),

@@ -89,6 +89,10 @@ NO_NOUNS = frozenset(
     " tens halves fails failed fail contradicts violates works cancels"
     " wrong incorrect false impossible true right correct wait actually sorry oops".split()
 )
+MULTIPLIERS = frozenset(  # what they stand behind is not that number: 48 pairs are not 48
+    "pair couple score grand gross half doubled halved tripled quadrupled negated inverted reversed backwards"
+    " reciprocal repeating recurring".split()
+)
 MEASURED = frozenset("away long tall high wide deep thick old late early apart ago each altogether".split())
 POWERS = {"squared": 2, "cubed": 3}
 FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
