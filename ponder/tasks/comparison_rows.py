@@ -31,7 +31,8 @@ PAIRS = (
     ("response1", "response2"), ("response_1", "response_2"), ("completion_a", "completion_b"),
     ("output_1", "output_2"),
 )  # fmt: skip
-CHOICES = ("preferred", "winner", "preference", "answer", "label", "choice")
+SAYS_WHICH = ("preferred", "winner")
+CHOICES = (*SAYS_WHICH, "preference", "answer", "label", "choice")
 DOMAINS = ("domain", "subject", "category")
 _TOLD: dict[str, Choice] = {"tie": "tie", "tie (bothbad)": "tie", "both": "tie", "equal": "tie", "c": "tie"}
 for _stem in ("{}", "response_{}", "answer_{}", "model_{}", "completion_{}"):
@@ -96,9 +97,13 @@ def _choices(row: Row, names: tuple[str, str], where: str) -> list[tuple[str, Ch
         if not isinstance(votes, list) or not votes or not all(type(v) is int and v in _VOTES for v in votes):
             raise ConfigError(f"{where}: votes = {votes!r} must be a list of 0 (tie), 1 (first) and 2 (second)")
         return [(str(number), _VOTES[vote]) for number, vote in enumerate(votes, 1)]
-    name = next((name for name in CHOICES if row.get(name) not in (None, "")), None)
-    if name is None and names == ("chosen", "rejected"):
+    if names == ("chosen", "rejected"):  # their names are the label: an `answer` or a `label` beside them is the task's
+        for key in SAYS_WHICH:
+            told = str(row.get(key)).strip().lower()
+            if told == "rejected" or _TOLD.get(told, "first") != "first":
+                raise ConfigError(f"{where}: {key} = {row[key]!r} contradicts chosen and rejected; leave it out")
         return [("", "first")]
+    name = next((name for name in CHOICES if row.get(name) not in (None, "")), None)
     if name is None:
         raise ConfigError(f"{where}: which answer is preferred? add {CHOICES[0]!r}: a, b or tie")
     found = _TOLD.get(str(row[name]).strip().lower()) if not isinstance(row[name], bool) else None

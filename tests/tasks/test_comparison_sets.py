@@ -175,6 +175,20 @@ def test_a_row_that_says_nothing_is_one_clear_error_with_its_line(found, says):
     assert "line 7" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "beside", [{"answer": "B"}, {"label": 2}, {"choice": "2"}, {"winner": "chosen"}, {"winner": "m7"}]
+)
+def test_the_names_chosen_and_rejected_are_the_label_whatever_the_task_says_beside_them(beside):
+    (one,) = read_row({"prompt": "q", "chosen": "x", "rejected": "y", **beside}, "v.jsonl, line 1")
+    assert (one.first, one.choice) == ("x", "first")
+
+
+@pytest.mark.parametrize("beside", [{"preferred": "b"}, {"winner": "rejected"}, {"winner": "tie"}])
+def test_a_winner_that_contradicts_chosen_and_rejected_is_an_error(beside):
+    with pytest.raises(ConfigError, match="line 7: .* contradicts chosen and rejected"):
+        read_row({"prompt": "q", "chosen": "x", "rejected": "y", **beside}, "v.jsonl, line 7")
+
+
 def test_a_dialogue_in_one_text_becomes_messages():
     text = "Human: hi: there\n\nAssistant: Human: is a word\n\nso\n\nHuman: bye"
     assert [(m.role, m.content) for m in dialogue(text)] == [
