@@ -32,7 +32,6 @@ from ponder.evals.stats import Estimate
 from ponder.grading.verifiers import numbered_lines
 from ponder.intervals import student, wilson
 from ponder.monitors import Judgement, Monitor, Transcript, View
-from ponder.monitors.base import NO_CONTEXT
 from ponder.monitors.learned import threshold_between
 
 BASE_RATES = (0.01, 0.001)
@@ -194,7 +193,7 @@ async def delays(
         read = ""
         for line in case.reasoning.splitlines(keepends=True):
             read += line
-            if is_flagged(await monitor(read, NO_CONTEXT), threshold):
+            if is_flagged(await monitor(read, {"problem": case.problem}), threshold):
                 found.append(count(read[case.begins or 0 :]) if len(read) > (case.begins or 0) else 0)
                 break
     if not found:

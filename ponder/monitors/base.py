@@ -32,7 +32,6 @@ from ponder.types import Completion
 Action = Literal["allow", "flag", "hold", "stop", "error"]
 View = Literal["reasoning", "answer", "both"]
 VIEWS: tuple[View, ...] = ("reasoning", "answer", "both")
-NO_CONTEXT: Mapping[str, str] = {}
 
 
 class Suspicion:
@@ -120,11 +119,12 @@ class Monitor(ABC):
 
     @abstractmethod
     async def __call__(self, segment: str, context: Mapping[str, str]) -> Judgement:
-        """Its judgement of a piece of text."""
+        """Its judgement of a piece of text. context: "problem", where it is known; of a served response also
+        "response", "owner" and "model"."""
 
     async def read(self, transcript: Transcript) -> Judgement:
         """Its judgement of a whole completion, in its view."""
-        return await self(transcript.shown(self.view), NO_CONTEXT)
+        return await self(transcript.shown(self.view), {"problem": transcript.problem})
 
 
 class Adapted(Monitor):

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ponder.config import lookup
-from ponder.monitors.base import Judgement, Monitor, Suspicion, Transcript, View
+from ponder.monitors.base import Judgement, Monitor, Suspicion, View
 from ponder.rewarding import refuse
 from ponder.types import Engine, Message, SamplingParams, text_seed
 
@@ -55,7 +55,7 @@ class ModelMonitor(Monitor):
         self, engine: Engine, *, prompt: str = "intent", view: View = "reasoning", threshold: float = 5.0,
         params: SamplingParams | None = None, max_chars: int = 8_000, name: str = "model",
     ) -> None:  # fmt: skip
-        """prompt: a name of PROMPTS, or module:attr. max_chars: of a longer text the last ones are shown."""
+        """prompt: a name of PROMPTS, or module:attr. max_chars: of a longer text or problem the last ones are shown."""
         self._prompt: Any = lookup(PROMPTS, prompt, what="prompt of a monitor")
         self.prompt_id = hashlib.sha256(str(self._prompt).encode()).hexdigest()[:12]
         self._engine, self.view, self.threshold, self.name = engine, view, threshold, name
@@ -64,13 +64,8 @@ class ModelMonitor(Monitor):
         self.num_tokens = 0  # read and written so far
 
     async def __call__(self, segment: str, context: Mapping[str, str]) -> Judgement:
-        return await self._ask(context.get("problem", ""), segment)
-
-    async def read(self, transcript: Transcript) -> Judgement:
-        return await self._ask(transcript.problem, transcript.shown(self.view))
-
-    async def _ask(self, problem: str, text: str) -> Judgement:
-        text = text[-self._max_chars :] or "(nothing)"
+        problem = context.get("problem", "")[-self._max_chars :]
+        text = segment[-self._max_chars :] or "(nothing)"
         seed = text_seed("monitor", problem, text)
         mark = f"={seed:016x}="
         while mark in text or mark in problem:

@@ -53,7 +53,7 @@ async def draw(
 ) -> BlindAnswer:
     """Raises Failed where the model, or a monitor, ends it."""
     writer, count, begun = BlindWriter(), Count(prompt=prompt.num_tokens), time.monotonic()
-    watch = service.watch(model, response=battle, owner=key.owner)
+    watch = service.watch(model, prompt.messages, response=battle, owner=key.owner)
     thoughts = Thoughts(watch, on_summary=lambda text: None, on_verdict=service.on_verdict(watch.context))
     plan = generation_plan(model, prompt, compute, tools=(), needs_call=False, parallel=False, form=Format())
     engine = MeteredEngine(model.engine, count, as_ids=partial(service.encoder.ids, model))

@@ -186,7 +186,7 @@ class ChatJob(GenerationJob):
         )  # fmt: skip
 
     async def _choose(self, choice: ChoiceWriter) -> None:
-        watch = self.service.watch(self.model, response=self.id, owner=self.key.owner)
+        watch = self.service.watch(self.model, self.plan.messages, response=self.id, owner=self.key.owner)
         on_verdict = self.service.on_verdict(watch.context)
         thoughts = Thoughts(watch, on_summary=lambda text: None, on_verdict=on_verdict)
         self.thoughts.append(thoughts)

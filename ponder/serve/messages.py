@@ -236,7 +236,7 @@ class MessageJob(GenerationJob):
         self.writer = MessageWriter(self._emit, seal=self._seal, shows_thinking=shows, stops=stops)
         private = [message.content for message in plan.messages if message.role in ("developer", "system")]
         self._watch = service.watch(
-            model, response=self.id, owner=key.owner, private=private, summary=wants_summary
+            model, plan.messages, response=self.id, owner=key.owner, private=private, summary=wants_summary
         )  # fmt: skip
         self.thoughts = Thoughts(
             self._watch, on_summary=self.writer.add_summary, on_verdict=service.on_verdict(self._watch.context)

@@ -121,7 +121,7 @@ class ResponseJob(GenerationJob):
             message.content for message in plan.messages if message.role in ("developer", "system")
         )) if text]  # fmt: skip
         watch = service.watch(
-            model, response=self.id, owner=key.owner, private=private,
+            model, plan.messages, response=self.id, owner=key.owner, private=private,
             summary=bool(reasoning and (reasoning.summary or reasoning.generate_summary)),
         )  # fmt: skip
         self._watch = watch

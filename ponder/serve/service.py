@@ -173,17 +173,25 @@ class Service:
             running.dec()
 
     def watch(
-        self, model: ServedModel, *, response: str, owner: str, summary: bool = False, private: Sequence[str] = ()
+        self,
+        model: ServedModel,
+        messages: Sequence[Message],
+        *,
+        response: str,
+        owner: str,
+        summary: bool = False,
+        private: Sequence[str] = (),
     ) -> Watch:
-        """Who reads the reasoning of a response."""
+        """Who reads the reasoning of a response to these messages; the last of the user's is the problem."""
         settings = self.settings
+        problem = next((message.content for message in reversed(messages) if message.role == "user"), "")
         return Watch(
             monitors=settings.monitors,
             monitor_deadline=settings.monitor_deadline,
             fail_closed=settings.fail_closed,
             summarizer=model.summarize_with() if summary else None,
             private=[*private, settings.policy] if settings.policy else private,
-            context={"response": response, "owner": owner, "model": model.name},
+            context={"response": response, "owner": owner, "model": model.name, "problem": problem},
         )
 
     def on_verdict(self, context: Mapping[str, str]) -> Callable[[str, int, Judgement], None]:

@@ -18,6 +18,7 @@ from ponder.monitors import Judgement, Monitor, ask_monitor
 from ponder.serve.summary import Summarizer, leaks, plain_summary, says_something
 
 SEGMENT = 800  # characters after which a segment is sealed at the next line
+OVERLAP = 200  # characters before a segment that its monitors read again: what stands across a cut is seen whole
 SUMMARY_WAIT = 5.0  # seconds that an answer waits for the last summary
 _BEHIND = 4  # segments that may wait for the summariser
 _LONG = 5_000  # characters of reasoning from which on the search for quotations leaves the event loop
@@ -50,6 +51,7 @@ class Thoughts:
         self._on_summary, self._on_verdict = on_summary, on_verdict
         self._parts: list[str] = []
         self._open, self._open_tokens = "", 0
+        self._before = ""  # the end of what was sealed of this sample
         self._num_segments = 0
         self._segments: asyncio.Queue[tuple[int, str, int, asyncio.Task[None] | None] | None] = asyncio.Queue()
         self._summaries: asyncio.Task[None] | None = None
@@ -89,6 +91,7 @@ class Thoughts:
         """What is added from here on is of another sample."""
         if self._open:
             self._seal(len(self._open))
+        self._before = ""
         self._parts.append("\n\n")
 
     def _seal(self, cut: int) -> None:
@@ -98,8 +101,9 @@ class Thoughts:
         self._num_segments += 1
         verdict = None
         if self._watch.monitors:
-            verdict = asyncio.create_task(self._ask_monitors(number, segment))
+            verdict = asyncio.create_task(self._ask_monitors(number, self._before + segment))
             self._verdicts.append(verdict)
+        self._before = (self._before + segment)[-OVERLAP:]
         if self._watch.summarizer is not None and self._segments.qsize() < _BEHIND:
             self._segments.put_nowait((number, segment, tokens, verdict))
             if self._summaries is None:

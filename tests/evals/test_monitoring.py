@@ -95,6 +95,16 @@ def test_delay_is_counted_from_where_the_planted_thing_begins():
     assert "| phrases | reasoning | 1.00 (" in report_lines([report])[2]
 
 
+def test_a_monitor_that_needs_the_problem_is_told_it_for_the_delay_too():
+    class Knows(Monitor):
+        name, view = "knows", "reasoning"
+
+        async def __call__(self, segment, context):
+            return Judgement("flag" if context["problem"] and "trick" in segment else "allow")
+
+    assert asyncio.run(examine(Knows(), CASES)).delay["share"] == 1.0
+
+
 def test_cases_are_read_and_a_broken_row_is_one_error_with_its_line(tmp_path):
     row = {"problem": "p", "reasoning": "abc", "answer": "1", "planted": True, "begins": 2}
     path = tmp_path / "planted.jsonl"

@@ -46,12 +46,12 @@ def test_a_view_shows_its_part_and_nothing_else():
             self.view = view
 
         async def __call__(self, segment, context):
-            seen.append(segment)
+            seen.append((segment, context["problem"]))
             return Judgement("allow")
 
     for view in ("reasoning", "answer", "both"):
-        read(Keeps(view), reasoning="R", answer="A")
-    assert seen == ["R", "A", "R\nA"]
+        read(Keeps(view), problem="P", reasoning="R", answer="A")
+    assert seen == [("R", "P"), ("A", "P"), ("R\nA", "P")]
 
 
 def test_rules_take_the_hardest_action_first_and_phrases_are_no_patterns():

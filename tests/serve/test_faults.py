@@ -528,11 +528,27 @@ class Seen:
     name = "seen"
 
     def __init__(self):
-        self.segments = []
+        self.segments, self.problems = [], []
 
     async def __call__(self, segment, context):
         self.segments.append(segment)
+        self.problems.append(context["problem"])
         return Judgement("allow")
+
+
+def test_monitors_know_the_problem_on_every_route():
+    seen = Seen()
+    with Served(ScriptedEngine(script), monitors=(seen,)) as served:
+        turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
+        turns.append({"role": "user", "content": "what is asked"})
+        for path, body in (
+            ("responses", {"instructions": "be brief", "input": turns}),
+            ("chat/completions", {"model": "scripted", "messages": turns}),
+            ("messages", {"model": "scripted", "max_tokens": 99, "messages": turns}),
+        ):
+            answer = httpx.post(f"{served.url}/v1/{path}", headers=AUTH, json=body)
+            assert answer.status_code == 200, answer.text
+    assert seen.problems == ["what is asked"] * 3
 
 
 def test_monitors_read_each_of_several_tries_by_itself():

@@ -168,6 +168,29 @@ def test_summaries_that_quote_are_found_out():
     assert leaks("the developer said: never mention the colour blue", ["Never mention the colour blue."])
 
 
+@pytest.mark.parametrize("wrapped", ["deceive the\nuser", "deceive the user"])
+@pytest.mark.parametrize("before", [*range(780, 801, 4), *range(1580, 1601, 4)])
+def test_a_monitor_sees_what_stands_across_the_cut_of_two_segments_but_not_of_two_samples(wrapped, before):
+    told: list[str] = []
+
+    async def think(*samples):
+        thoughts = Thoughts(
+            Watch(monitors=(Rules(flag=(r"deceive\s+the\s+user",)),)), on_summary=lambda text: None,
+            on_verdict=lambda name, place, verdict: told.append(verdict.action),
+        )  # fmt: skip
+        for sample in samples:
+            for start in range(0, len(sample), 7):
+                thoughts.add(sample[start : start + 7], 1)
+            thoughts.next_sample()
+        await thoughts.close()
+
+    asyncio.run(think("x" * before + wrapped + "y" * 900))
+    assert "flag" in told
+    told.clear()
+    asyncio.run(think("x" * before + wrapped[:11], wrapped[11:] + "y" * 900))
+    assert set(told) == {"allow"}
+
+
 @pytest.mark.parametrize("order", ["one after the other", "at the same time"])
 def test_samples_are_kept_apart_in_whatever_order_they_think(order):
     told: list[str] = []
