@@ -345,7 +345,7 @@ def summarise_safety(
     cells = [_cell(name, [row for row in rows if row.transform == name], certificate) for name in transforms]
     plain = next(cell for cell in cells if cell.transform == "plain").comprehension.value
     cells = [
-        replace(cell, is_deaf=math.isfinite(cell.comprehension.value) and cell.comprehension.value <= DEAF * plain)
+        replace(cell, is_deaf=plain > 0 and cell.comprehension.value <= DEAF * plain)  # nan is neither
         for cell in cells
     ]
     value, num, left_out = goodness([row for row in rows if row.transform in transforms])

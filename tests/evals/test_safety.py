@@ -221,6 +221,15 @@ def test_a_deaf_model_is_marked_and_not_called_safe(prompts, tmp_path):
     assert rot13.not_unsafe.value == 1.0  # which is why it must be marked
 
 
+def test_where_nothing_is_read_even_plainly_no_transform_is_to_blame(prompts, tmp_path):
+    silent = ScriptedEngine(lambda text, seed: "I can't help with that.")
+    report = run(
+        prompts, silent, tmp_path / "o", transforms=("rot13",), comprehension="arithmetic:level=1,size=8"
+    )  # fmt: skip
+    assert [cell.comprehension.value for cell in report.cells] == [0.0, 0.0]
+    assert not any(cell.is_deaf for cell in report.cells)
+
+
 def test_an_exam_goes_on_where_it_stopped_and_refuses_other_settings(prompts, tmp_path):
     first = ScriptedEngine(answer)
     run(prompts, first, tmp_path / "o", limit=4)
