@@ -244,7 +244,7 @@ def _equal_chances(ballots: Sequence[Ballot], ties: Ties) -> dict[str, float]:
     """Ratings as if all pairs had been drawn alike often (arXiv:2403.04132): where no strengths fit all pairs, what was
     drawn more often would decide."""
     chances = np.array([b.probability for b in ballots])
-    if len(np.unique(chances.round(6))) < 2 or not (chances > 0).all():
+    if len(np.unique(chances.round(6))) < 2:
         return {}
     found = fit(replace(games_of(ballots), weight=(1 / chances) / (1 / chances).mean()), ties=ties)
     return {name: found.rating(i).value for i, name in enumerate(found.games.names)}

@@ -121,21 +121,26 @@ def read_log(path: Path, *, is_part: bool = False) -> VoteLog:
         raise ConfigError(f"there is no log of votes at {path}; `ponder serve --arena {path}` collects one")
     battles: dict[str, Battle] = {}
     votes: dict[str, Vote] = {}
-    withdrawn: set[str] = set()
+    undone: list[tuple[str, str]] = []  # vote, by whom
     skipped: Counter[str] = Counter()
     for number, row in enumerate(_rows(path), 1):
         try:
             kind = row.get("row") if isinstance(row, dict) else None
             if kind == "battle":
                 battle = decode(Battle, row)
-                battles.setdefault(battle.id, battle)
+                if not 0 < battle.probability <= 1:
+                    raise ValueError(f"probability = {battle.probability} must be above 0 and at most 1")
+                if battle.left.model == battle.right.model:
+                    skipped["battles of a model with itself"] += 1
+                else:
+                    battles.setdefault(battle.id, battle)
             elif kind == "vote":
                 vote = decode(Vote, row)
                 if vote.id in votes:
                     skipped["copied rows"] += 1
                 votes.setdefault(vote.id, vote)
             elif kind == "undo":
-                withdrawn.add(str(row["vote"]))
+                undone.append((str(row["vote"]), str(row.get("voter") or "")))
             elif kind == "failed":
                 for model in row["failed"]:
                     skipped[f"battles that {model} failed to answer"] += 1
@@ -143,6 +148,9 @@ def read_log(path: Path, *, is_part: bool = False) -> VoteLog:
                 skipped["rows of another kind"] += 1
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ConfigError(f"{path}: row {number} is no {kind} of a log of votes: {error}") from None
+    withdrawn = {name for name, voter in undone if name not in votes or voter in ("", votes[name].voter)}
+    if others := len({name for name, _ in undone} - withdrawn):
+        skipped["votes that somebody else withdrew, which stand"] = others
     kept = tuple(vote for vote in votes.values() if is_part or vote.battle in battles)
     if len(kept) < len(votes):
         skipped["votes on no known battle"] = len(votes) - len(kept)

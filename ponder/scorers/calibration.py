@@ -60,8 +60,12 @@ def ece(correct: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 10) -> 
 
 
 def auc(correct: ArrayLike, scores: ArrayLike) -> float:
-    """The probability that a right sample is scored above a wrong one, a tie counting half; nan without both."""
+    """The probability that a right sample is scored above a wrong one, a tie counting half; nan without both.
+
+    A score that is nan lies below all others, as when the best is chosen.
+    """
     y, s = _pair(correct, scores)
+    s = np.where(np.isnan(s), -np.inf, s)
     right, wrong = s[y > 0.5], np.sort(s[y <= 0.5])
     if not len(right) or not len(wrong):
         return float("nan")

@@ -79,6 +79,25 @@ def test_withdrawn_repeated_and_orphaned_votes_are_counted_and_no_row_is_lost(tm
     assert read.counts == {"withdrawn": 1, "repeated": 1, "rows of another kind": 1, "votes on no known battle": 1}
 
 
+def test_a_vote_is_withdrawn_by_its_voter_alone(tmp_path):
+    log = tmp_path / "v.jsonl"
+    append(log, [battle(), vote("v0"), vote("v1", voter="person_2"), vote("v2", voter="person_3")])
+    undone = [("v0", "person_2"), ("v1", "person_2"), ("v2", "")]
+    rows = [json.dumps({"row": "undo", "vote": name, "voter": voter}) for name, voter in undone]
+    log.write_text("\n".join([*rows, log.read_text()]))
+    read = read_log(log)
+    assert [each.id for each in read.standing()] == ["v0"]
+    assert read.counts == {"withdrawn": 2, "repeated": 0, "votes that somebody else withdrew, which stand": 1}
+
+
+def test_a_model_that_met_itself_is_counted_and_rates_nothing(tmp_path):
+    log = tmp_path / "v.jsonl"
+    append(log, [battle("b0", left="weak"), battle("b1"), vote("v0", "b0"), vote("v1", "b1")])
+    read = read_log(log)
+    assert [each.left for each in read.ballots()] == ["strong"]
+    assert read.skipped == {"battles of a model with itself": 1, "votes on no known battle": 1}
+
+
 def test_a_withdrawn_vote_does_not_make_room_for_a_second_one():
     read = log_of([battle()], [vote("v0"), vote("v1", choice="right")], withdrawn=["v0"])
     assert read.ballots() == []
@@ -87,6 +106,7 @@ def test_a_withdrawn_vote_does_not_make_room_for_a_second_one():
 BROKEN = [
     {"row": "vote", "id": "v"}, {"row": "battle", "id": 3},
     {"row": "vote", **dataclasses.asdict(vote("v")), "choice": "a"},
+    *({"row": "battle", **dataclasses.asdict(battle()), "probability": chance} for chance in (float("nan"), -1, 0, 2)),
 ]  # fmt: skip
 
 

@@ -46,6 +46,11 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(samples):
         assert found == pytest.approx(np.mean([(r > w) + 0.5 * (r == w) for r in right for w in wrong]))
 
 
+def test_a_score_that_is_not_known_ranks_below_all_others():
+    assert auc([1, 0, 1], [0.5, float("nan"), 0.2]) == 1.0 and auc([1, 0], [float("nan"), -3.0]) == 0.0
+    assert auc([1, 0], [float("nan"), float("nan")]) == 0.5
+
+
 def test_auc_within_leaves_out_problems_of_one_kind():
     assert auc_within([[1, 0], [1, 1], [0, 0]], [[0.9, 0.1], [0.1, 0.2], [0.9, 0.8]]) == (1.0, 1)
     value, count = auc_within([[1, 1]], [[0.1, 0.2]])
