@@ -21,11 +21,11 @@ _LONGEST = 400  # characters of one atom
 
 _AMOUNT = r"[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?![0-9])|[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
 _NUMBER = re.compile(
-    rf"[-+−–]?(?:\$|\\\$|€|£)?\s?(?:(?:{_AMOUNT})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+    rf"[-+−–]?(?:\$|\\\$|€|£|¥)?\s?(?:(?:{_AMOUNT})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)*\s?[apAP]\.?[mM]\b|(?::[0-9]+)+|\s[0-9]+/[0-9]+)?(?:\s?\\?%|\s?°)?"
 )
 _START = re.compile(
-    r"\$\$?|\\[(\[]|\\[a-zA-Z{]|[(\[{|√∛]|(?<![\w.\\])[-+−–]?(?:[€£]|\\\$)?\.?[0-9]"
+    r"\$\$?|\\[(\[]|\\[a-zA-Z{]|[(\[{|√∛]|(?<![\w.\\])[-+−–]?(?:[€£¥]|\\\$)?\.?[0-9]"
     r"|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])(?=\s?(?:[\^_=+*/(<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])))"
 )
 _FORMULA = re.compile(
@@ -67,7 +67,7 @@ _BOLD = re.compile(r"(?![.):])[^*\n]{0,40}\*\*")
 _WEAK = re.compile(
     r"(?::|\b(?:takes?|at|as)\b)\s*:?[\s*]*(?:(?!(?:is|are|was|equals?|gives?)\b)\w+\s+){0,2}[*_]*$", re.IGNORECASE
 )
-_GOES_ON = re.compile(r"\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9]")
+_GOES_ON = re.compile(r"\s*[-+*/×÷]\s*[$€£¥]?[0-9]|[.,][0-9]")
 _COMPARED = re.compile(r"\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b")
 _NO_ANSWER = re.compile(
     r"(?:not|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
@@ -369,7 +369,7 @@ def _quantity(text: str, index: int, end: int, stop: int) -> tuple[Atom | None, 
     inside = text[index:run].rstrip(" .,;:!'|=<>")
     if index + len(inside) > stop and inside[-1] not in "+-*/":
         return Atom(inside, index, index + len(inside), False), run
-    if text[index] in "$€£\\" and (money := _MONEY_SCALE.match(text, stop, end)):
+    if text[index] in "$€£¥\\" and (money := _MONEY_SCALE.match(text, stop, end)):
         return Atom(text[index : money.end()], index, money.end(), True), money.end()
     if text[stop : stop + 1].isalnum() and not _UNIT.match(text, stop, end):  # 3rd, 7up
         return None, stop + 1

@@ -70,7 +70,7 @@ def _is_narrowed(head: str, word: str) -> bool:
 
 
 _REASON = re.compile(r",?\s+(?:because|since)\b")
-_VALUE = rf"(?:[-+−$€£\\(\[{{]*[0-9\\]|[a-zA-Z]\s*[=<>]|{NUMBER_WORD}\b)"
+_VALUE = rf"(?:[-+−$€£¥\\(\[{{]*[0-9\\]|[a-zA-Z]\s*[=<>]|{NUMBER_WORD}\b)"
 _CLAUSE = re.compile(
     r",?\s+(?:(?:of\s+)?(?:which|whom|whose)|because|since|so|as(?!\s+(?:well|much|many)\b)|where|when|if(?!\s+not\b)|unless|hence|thus"
     r"|therefore|(?:even\s+|al)?though|while|whereas|despite|provided|assuming|once|under|using|rather\s+than|instead\s+of"

@@ -22,6 +22,7 @@ expressions in `special.py`; what a target leaves unsaid is in `frames.py`; wher
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from decimal import Decimal
@@ -284,7 +285,12 @@ _MATRIX = re.compile(
 _CASES = re.compile(r"\\begin\s*\{cases\}([^&]*)\\end\s*\{cases\}")  # of a system, and not of a function
 
 
+_COLUMN = re.compile(r"\\[dt]?binom ?\{([^{}]+)\} ?\{ ?(-[^{}]+)\}")  # nothing is chosen -1 times out of 3
+
+
 def _matrix(text: str, depth: int) -> ParsedAnswer | None:
+    if "binom" in text and (column := _COLUMN.fullmatch(text)):
+        return _rows([[column[1]], [column[2]]], depth)
     system = _CASES.fullmatch(text) if r"\begin" in text else None
     if system:
         return _list(",".join(row for row in system[1].split(r"\\") if row.strip()), depth)
@@ -327,6 +333,8 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
         if all(piece.count("=") > 1 and "<" not in piece and ">" not in piece for piece in pieces):
             return set_of(parts)  # x = 1, y = 2 or x = 3, y = 4
         if all(part.shape == "{}" or part.kind == "scalar" for part in parts):
+            if len({part.name for part in parts if part.name and " " not in part.name}) > 1:
+                raise Unparsed("a choice between several variables")
             return set_of(parts)
         names = {part.name for part in parts if part.name}
         if parts[0].name.startswith("(") and len(names) == 1 and all(part.shape == "()" for part in parts):
@@ -543,6 +551,31 @@ def _between(parts: list[ParsedAnswer]) -> ParsedAnswer | None:
     return replace(group(low.shape[0] + high.shape[1], (low.parts[0], high.parts[1])), name=low.name)
 
 
+def _is_factorial(number: str, value: str) -> bool:
+    """Is 5!=120 what 5! comes to?"""
+    is_number = re.fullmatch("[0-9]{1,2}", number) is not None
+    return is_number and re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", value) == str(math.factorial(int(number)))
+
+
+_RESTRICTS = re.compile(
+    r"\b(?:not|never|rather|instead|unless|iff|if|when|whenever|where|whereas|while|except|versus|vs)\b", re.IGNORECASE
+)
+
+
+def _check_chain(sides: list[str]) -> None:
+    """Raise Unparsed where the numbers of x = 7 + 9 = 50 differ: it says nothing. A last one may be rounded."""
+    known = []
+    for side in sides[1:] if len(sides) > 2 else ():
+        try:
+            node = scalar(side).node
+        except Unparsed:
+            continue
+        if node is not None and magnitude(node) is not None:
+            known.append(real_part(node))
+    if any(abs(value - known[-1]) > abs(known[-1]) / 50 for value in known[:-1]):
+        raise Unparsed("an equation whose sides differ")
+
+
 def _relation(text: str, depth: int) -> ParsedAnswer | None:
     found = _RELATION.finditer(text)
     signs = [sign for sign in found if text.count("(", 0, sign.start()) == text.count(")", 0, sign.start())]
@@ -552,10 +585,15 @@ def _relation(text: str, depth: int) -> ParsedAnswer | None:
     ends = [*(sign.start() for sign in signs), len(text)]
     sides = [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
     operators = [sign[0] for sign in signs]
+    if operators[0] == "!=" and len(sides) == 2 and _is_factorial(text[: signs[0].start()], sides[1]):
+        return equation([sides[0] + "!", sides[1]], scalar(sides[1]))
     if operators[0] == r"\in":
         inner = _structure(text[signs[0].end() :], depth + 1)
         return replace(inner, name=sides[0])
     if all(operator == "=" for operator in operators):
+        if any(_RESTRICTS.search(side) for side in sides):
+            raise Unparsed("an equation and when it holds")
+        _check_chain(sides)
         if len(sides) == 2 and re.fullmatch("[a-zA-Z]", sides[1]) and not re.search(r"(?<!\\)\b[a-zA-Z]", sides[0]):
             sides.reverse()  # 5 = x
         return equation(sides, _structure(sides[-1], depth + 1))

@@ -107,10 +107,10 @@ class _Parser(Tokens):
         if token.kind in ("text", "word"):
             return True
         if token.kind == "num":
-            return self.tokens[self.index - 1].value in (")", "}", "]", r"\dollar", "€", "£")
+            return self.tokens[self.index - 1].value in (")", "}", "]", r"\dollar", "€", "£", "¥")
         if token.value == "|":
             return not (self.closers and self.closers[-1] == "|")
-        if token.value in ("(", "[", "{", r"\{", "%", "¢", "€", "£"):
+        if token.value in ("(", "[", "{", r"\{", "%", "¢", "€", "£", "¥"):
             return True
         return token.kind == "cmd" and token.value not in (*_CLOSERS.values(), r"\mod", r"\over", r"\choose")
 
@@ -177,7 +177,7 @@ class _Parser(Tokens):
             node = self.enclosed(token.value)
             wrapper = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}.get(token.value)
             return (wrapper, node) if wrapper else node
-        if token.value in ("%", "¢", "€", "£"):
+        if token.value in ("%", "¢", "€", "£", "¥"):
             return ("unit", token.value)  # €5 and 5€
         if token.kind == "cmd":
             return self.command(token.value[1:])

@@ -30,7 +30,7 @@ _MAX_WORDS = 12  # of an answer; a text with more is one that holds an answer
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
 _NUMBER = (
-    r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
+    r"[-+]?(?:\$|\\\$|€|£|¥)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
 )
 _MARKER = re.compile(
@@ -42,7 +42,7 @@ _MARKER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _RESULT = re.compile(rf"(?:(?<![<>!])=|→|->|⇒)\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
-_WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
+_WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£¥]?\s*[0-9]")
 _ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
 _DELIMITED = re.compile(
     r"\$\$(.{1,500}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
@@ -315,7 +315,7 @@ def _worked(text: str) -> str | None:
     result = _RESULT.search(text) if len(text) <= MAX_ANSWER else None
     if result is None:
         return None
-    working = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=[$€£]?\s*[0-9])", "*", text[: result.start()].replace("\\$", "$"))
+    working = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=[$€£¥]?\s*[0-9])", "*", text[: result.start()].replace("\\$", "$"))
     if not _WORKING.search(working) or _ALGEBRA.search(working):
         return None
     quantity = (result[1] + result[2]).strip()

@@ -65,6 +65,13 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         reading = group("{}", reading.parts)
     if reading.shape == "{}" and goal.shape == "()" and _is_numbered(goal):
         return goal if _framed(reading, group("{}", goal.parts)).key == group("{}", goal.parts).key else reading
+    if (
+        reading.kind == goal.kind
+        and goal.kind in ("group", "other")
+        and goal.shape != "{}"
+        and _are_other_variables(reading.name, goal.name)
+    ):
+        return replace(reading, key=f"{reading.name}:{reading.key}")
     if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
         if goal.shape == "parts" and len(goal.parts) == len(reading.parts):
             return replace(goal, sides=()) if _are_parts(reading.parts, goal.parts) else reading
@@ -83,6 +90,8 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     if not is_curve and {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
         return replace(reading, key=f"{reading.name}={reading.key}")
     reading = _of_same_variable(reading, goal)
+    if _is_of_another(reading.name, goal.name):
+        return replace(reading, key=f"{reading.name}={reading.key}")
     try:
         reading = _with_its_integer(reading, goal)
         assert reading.node is not None
@@ -100,6 +109,11 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         return reading
 
 
+def _are_other_variables(own: str, asked: str) -> bool:
+    """t > 3 beside x > 3"""
+    return own != asked and all(re.fullmatch("[a-z]", name) for name in (own, asked))
+
+
 def _by_side(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer | None:
     """Beside 5, m + n = 5 says 5; beside its root, \\sqrt{2} \\approx 1.41 says \\sqrt{2}, and beside 1.41 1.41.
 
@@ -108,12 +122,21 @@ def _by_side(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer | None:
     if reading.kind == goal.kind == "equation":
         return None
     own, asked = (tuple(replace(side, sides=()) for side in sides) for sides in (_sides(reading), _sides(goal)))
+    if goal.kind == "scalar" and _is_about(goal.name, own[-1].name):  # k^2 = 9 beside k = 9
+        return reading
     for side in own:
         if any(_framed(side, target).key == target.key for target in asked):
             return replace(goal, sides=())
     if reading.sides and reading.kind == "equation" and goal.kind != "equation":
         return _framed(own[-1], replace(goal, sides=()))
     return None
+
+
+def _is_about(name: str, left: str) -> bool:
+    """Is the variable a part of what is left of an equation?"""
+    if left == name or not re.fullmatch("[a-zA-Z]", name):
+        return False
+    return re.search(rf"(?<![\\a-zA-Z]){name}(?![a-zA-Z])", left) is not None
 
 
 def _sides(reading: ParsedAnswer) -> tuple[ParsedAnswer, ...]:
@@ -155,6 +178,27 @@ def _of_same_variable(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer
         return reading
     node = _renamed(reading.node, {own[2]: asked[2]})
     return replace(reading, key=fingerprint(node), node=node, name=goal.name)
+
+
+_OF = re.compile(r"([a-zA-Z])('*)((?: ?\^ ?\{? ?-1 ?\}?)?) ?\((.+)\)")  # f''(x), f^{-1}(x)
+_RATE = re.compile(  # \frac{d^2y}{dx^2}
+    r"(?:\\d?frac ?\{ ?)?d(?: ?\^ ?\{?([2-9])\}?)? ?([a-z]?)"
+    r"[^{}/]* ?(?:\} ?\{|/) ?d ?([a-z])(?: ?\^ ?\{?[2-9]\}?)? ?\}?.*"
+)
+
+
+def _is_of_another(own: str, asked: str) -> bool:
+    """Names of two functions, or of two derivatives: f'(x) and f(x), f(x + 1) and f(x), dx/dy and dy/dx."""
+    a, b = _OF.fullmatch(own), _OF.fullmatch(asked)
+    if a and b and a[1] == b[1]:
+        inside = a[4].replace(" ", ""), b[4].replace(" ", "")
+        is_same = inside[0] == inside[1] or all(re.fullmatch(r"\\?[a-zA-Z]+", each) for each in inside)
+        return (len(a[2]), bool(a[3])) != (len(b[2]), bool(b[3])) or not is_same
+    a, b = _RATE.fullmatch(own), _RATE.fullmatch(asked)
+    if a and b:
+        is_turned = a[2] != a[3] and (a[2], a[3]) == (b[3], b[2])
+        return a[1] != b[1] or is_turned
+    return False
 
 
 def _renamed(node: Node, names: dict[str, str]) -> Node:
@@ -260,7 +304,7 @@ def _is_money_alone(node: Node) -> bool:
 
 
 def _is_money(unit: Node) -> bool:
-    return UNITS.get(unit[1], ("", None))[0] in ("dollar", "euro", "sterling")
+    return UNITS.get(unit[1], ("", None))[0] in ("dollar", "euro", "sterling", "yen")
 
 
 def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
@@ -277,6 +321,8 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     if units is not None and own_units is not None:
         return _of_each(reading, goal)
     if (units is None) == (own_units is None):
+        return reading
+    if ("unit", "permille") in [*_unit_leaves(goal.node), *_unit_leaves(reading.node)]:
         return reading
     if units is None:  # the target is bare
         assert own_units is not None

@@ -33,7 +33,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _BEHIND = re.compile(r"([^\s,]{1,40}) (?:for|in) part \(?([1-9]|[a-h])\)?", re.IGNORECASE)  # 3 for part (a)
-_STEP = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?[0-9].*=")  # (1) 5 + 3 = 8 (2) 8 * 2 = 16
+_STEP = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£¥]?[0-9].*=")  # (1) 5 + 3 = 8 (2) 8 * 2 = 16
 _JOINT = re.compile(r"[\s.,;]*(?:\b(?:and|while)\b)?[\s*_#>-]*$", re.IGNORECASE)
 
 

@@ -71,7 +71,7 @@ _STYLED = re.compile(
     r"\\(?:boldsymbol|bm|pmb|math(?:bf|sf|it|tt|cal|scr|bin|ord|op)|emph|text(?:sf|tt|sc|sl|up|md)|ensuremath"
     r"|underline|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=[{0-9])"
 )
-_SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[-$%°€£])\s*\}")
+_SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[-$%°€£¥])\s*\}")
 _SQUARED_UNIT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}/]*)/([^{}/]*)\}\s*\^\s*\{?([23])\}?")  # \text{m/s}^2
 _SPACE_IN_UNIT = re.compile(r"(?<=[a-zA-Z])\s*(?:\\[,;. ]|\\cdot|~)\s*(?=[a-zA-Z]{1,3}\s*\^)")
 _POWER_BEHIND = re.compile(

@@ -105,7 +105,9 @@ def _plain(text: str) -> str:
     """One sign for the many ways of writing it; no currencies, no commas between thousands."""
     for sign, plain in _SIGNS.items():
         text = text.replace(sign, plain)
-    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.replace("$", " ").replace("€", " ").replace("£", " "))
+    return re.sub(
+        r"(?<=\d),(?=\d{3}(?!\d))", "", text.replace("$", " ").replace("€", " ").replace("£", " ").replace("¥", " ")
+    )
 
 
 class _ArithmeticParser:

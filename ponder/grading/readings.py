@@ -92,6 +92,7 @@ _ALL_REALS = re.compile(
     r"|all real [a-z]"
 )
 _UNDEFINED = re.compile(r"dne|(?:the )?(?:(?:it|limit|value|sum) )?(?:does not|doesn't|do not|don't) exist")
+_TWO_CLAIMS = re.compile(r"=.*\b(?:not|never|rather than|instead of|unless|iff|when|whereas)\b.*=")  # no formula
 _FACTORIAL = re.compile(r"(?<![A-Za-z])[a-z]!|\)!")
 _MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
 
@@ -109,6 +110,8 @@ def words(text: str) -> ParsedAnswer:
     plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".!").casefold())
     if said := _YES_NO.fullmatch(plain):
         return ParsedAnswer(key="t:" + said[1], kind="words")
+    if _TWO_CLAIMS.search(plain):
+        return ParsedAnswer(key="t:" + plain, kind="words")
     if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain) or _FACTORIAL.search(text):
         return ParsedAnswer(key="t:" + re.sub(r"\s", "", text), kind="opaque")
     if _NOTHING.fullmatch(plain):

@@ -35,7 +35,8 @@ def choice(text: str, depth: int) -> ParsedAnswer | None:
 
 
 _DIGITS_BASE = re.compile(
-    r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*\(?(?:base\b\s*\}?\s*)?([0-9]{1,2}|[a-z]{3,11})\)?\s*\}{0,2}"
+    r"(-?)\(?(?:\\(?:text|mathrm)\s*\{)?([0-9A-Z]+|[0-9a-f]+)\}?\)?"
+    r"\s*_\s*\{?\s*(?:\\text\s*\{)?\s*\(?(?:base\b\s*\}?\s*)?([0-9]{1,2}|[a-z]{3,11})\)?\s*\}{0,2}"
 )
 _SPOKEN_BASE = re.compile(
     r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?"
@@ -54,11 +55,11 @@ def based(text: str, depth: int) -> ParsedAnswer | None:
         match = _DIGITS_BASE.fullmatch(text) or _SPOKEN_BASE.fullmatch(text)
         if match is None:
             return None
-        sign, digits, named = match[1], match[2], match[match.lastindex or 3]
+        sign, digits, named = match[1], match[2].upper(), match[match.lastindex or 3]
         if not (digits[0].isdigit() or (len(digits) > 1 and named in ("16", "sixteen", "hexadecimal"))):
             return None
         base = int(named) if named.isdigit() else _BASES.get(named, 0)
-    if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in digits):
+    if base < 2 or any(int(digit, 36) >= base for digit in digits):
         return None
     if base == 10:
         return scalar(sign + digits)

@@ -49,7 +49,7 @@ def equation(sides: list[str], value: ParsedAnswer) -> ParsedAnswer:
         return replace(value, name=left)
     key, _ = ratios(("add", node, ("neg", value.node)))
     is_explicit = node[0] == "sym" and node[1] not in symbols
-    asked = (value,) if not is_explicit and _may_be_asked(node, value) else ()
+    asked = (replace(value, name=left),) if not is_explicit and _may_be_asked(node, value) else ()
     return ParsedAnswer(
         key="eq:" + key, kind="equation", node=value.node, name=left if is_explicit else "", sides=asked
     )
@@ -60,9 +60,20 @@ def _may_be_asked(left: Node, value: ParsedAnswer) -> bool:
     names = {leaf[1] for leaf in leaves(left) if leaf[0] == "sym"}
     if not names or value.key == "n:0":
         return False
+    if left[0] == "add" and left[1][0] == "num" and left[2][0] == "neg":  # 1 - P(A)
+        return False
+    if len(names) == 1 and left[0] in ("neg", "mul", "add") and _is_linear(left):  # 3k = 9 is on the way to k
+        return False
     is_sum = left[0] in ("add", "neg")
     is_curve = names <= {"x", "y", "z"} and (_has_factor(left) or (is_sum and any(n[0] == "num" for n in leaves(left))))
     return not is_curve and names.isdisjoint(symbols_of(value))
+
+
+def _is_linear(node: Node) -> bool:
+    """Made of numbers and bare variables."""
+    if node[0] in ("num", "sym"):
+        return True
+    return node[0] in ("neg", "mul", "add") and all(_is_linear(child) for child in node[1:])
 
 
 def _has_factor(node: Node) -> bool:

@@ -24,7 +24,7 @@ _TOKEN = re.compile(
       | \\(?:text(?:rm|normal|bf|it)?|mbox|math(?:rm|bf|it|sf)|operatorname)\s*\{(?P<text>[^{}\\$]*)\}
       | (?P<cmd>\\[a-zA-Z]+|\\[{}|])
       | (?P<word>[a-zA-Z]+)
-      | (?P<op>\*\*|<=|>=|!=|[-+*/^_!%|()\[\]{}'=<>,:¢€£])
+      | (?P<op>\*\*|<=|>=|!=|[-+*/^_!%|()\[\]{}'=<>,:¢€£¥])
     """,
     re.VERBOSE | re.ASCII,
 )

@@ -46,6 +46,7 @@ _unit("N", "1", "N newton newtons")
 _unit("N", "1000", "kN kilonewton kilonewtons")
 _unit("J", "1", "J joule joules")
 _unit("J", "1000", "kJ kilojoule kilojoules")
+_unit("J", "1000000", "MJ megajoule megajoules")
 _unit("W", "1", "W watt watts")
 _unit("W", "1000", "kW kilowatt kilowatts")
 _unit("V", "1", "V volt volts")
@@ -71,6 +72,7 @@ _unit("dollar", "1", r"dollar dollars usd USD \dollar buck bucks")
 _unit("dollar", "1/100", "cent cents ¢")
 _unit("euro", "1", "euro euros EUR €")
 _unit("sterling", "1", "GBP £")
+_unit("yen", "1", "JPY yen ¥")
 _unit("%", "1/100", "% percent pct")  # base "%" means a pure number
 _unit("%", "1/1000", "permille")
 _unit("%", "1", "radian radians rad")
@@ -87,7 +89,12 @@ NO_NOUNS = frozenset(
     "because since and or as so is are was the a an I we it that this which if then but not to at itself"
     " for with by from when where plus minus along would must should could can cannot will be has have does no nor"
     " tens halves fails failed fail contradicts violates works cancels"
-    " wrong incorrect false impossible true right correct wait actually sorry oops".split()
+    " wrong incorrect false impossible true right correct wait actually sorry oops"
+    " unless iff never rather instead except without while whereas than".split()
+)
+NO_UNIT = frozenset(  # words that judge, compare or restrict: a text with one of them counts nothing
+    "or but not never is are was were too least most unless iff when where whereas rather instead except than itself"
+    " fails wrong incorrect rejected".split()
 )
 MULTIPLIERS = frozenset(  # what they stand behind is not that number: 48 pairs are not 48
     "pair couple score grand gross half doubled halved tripled quadrupled negated inverted reversed backwards"
@@ -109,7 +116,7 @@ def named_unit(text: str) -> Node:
     power = 1
     if len(words) == 2 and words[0] in UNITS and words[1] in MEASURED:  # 5 km away
         words = words[:1]
-    if not {"or", "but", "not"}.isdisjoint(words):
+    if not NO_UNIT.isdisjoint(words) or (len(words) == 1 and words[0] in NO_NOUNS | POWERS.keys() | {"factorial"}):
         raise Unparsed(f"text {text!r}")
     if words and words[0].lower() in SCALES:
         scale: Node = ("num", Fraction(SCALES[words[0].lower()]))

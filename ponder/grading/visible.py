@@ -45,7 +45,8 @@ _EQUATION = re.compile(
 _NEXT_SIDE = re.compile(r"\\\\\s*&?\s*(?==)")  # x &= 2 + 3 \\ &= 5
 _ZEROS = "\u0660\u06f0\u0966\u09e6\u0a66\u0ae6\u0b66\u0be6\u0c66\u0ce6\u0d66\u0e50\u0ed0\u0f20\u1040\u17e0"
 DIGITS = {ord(zero) + digit: str(digit) for zero in _ZEROS for digit in range(10)}  # of other scripts: ٤٢ is 42
-_UNSEEN_OR_DIGITS: dict[int, str | None] = {**DIGITS, **_UNSEEN}
+_SEPARATORS = {0x066B: ".", 0x066C: ","}  # of decimals and of thousands, in Arabic
+_UNSEEN_OR_DIGITS: dict[int, str | None] = {**DIGITS, **_SEPARATORS, **_UNSEEN}
 _UNDERSCORED = re.compile(r"(?<![\w\\])__(?=[^\s_])([^_\n]{1,80})(?<=\S)__(?!\w)")
 
 

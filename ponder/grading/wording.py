@@ -23,6 +23,7 @@ _ANSWER_LABEL = re.compile(
     r"^\s*\\text(?:bf|rm)?\s*\{\s*(?:the\s+)?(?:final\s+)?ans(?:wer)?\.?(?:\s+is)?\s*[:=]?\s*\}\s*[:=]?\s*(?=\S)",
     re.IGNORECASE,
 )
+_END_MARK = re.compile(r"\s*(?:[✓✔✅☑□■∎◻◼]\ufe0f?|\\(?:blacksquare|square|checkmark|qed|Box|surd)(?![a-zA-Z]))$")
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*]{1,80})\*\*(?![\w(*])")
 
 
@@ -49,7 +50,7 @@ def unwrap(answer: str) -> str:
     text = re.sub(r"\\(?:text(?:bf|rm)?|math(?:bf|rm))\s*\{\s*(\([A-J]\))\s*\}", r"\1 ", clean(text))
     for _ in range(6):
         before = text
-        text = text.strip().rstrip(".,;:\\").strip()
+        text = _END_MARK.sub("", text.strip().rstrip(".,;:\\")).strip()
         for mark in ("**", "__", "`", '"', "'", "*", "_"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]
