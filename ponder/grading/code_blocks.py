@@ -24,13 +24,14 @@ from itertools import islice
 
 MAX_TEXT = 400_000  # characters of an answer that are looked at, from its end
 MAX_CODE = 100_000  # characters of a program; a longer one is none
+MAX_UNENDED = 4  # blocks whose docstrings never end, each read to the end of the text; a further one is read without
 
 _TAGS = {
     "python": {"python", "python3", "py", "py3", "python2"},
     "c++": {"c++", "cpp", "cc", "cxx", "c++11", "c++14", "c++17", "c++20", "cpp17", "cpp20", "c"},
 }
 _NO_TAGS = {"", "text", "txt", "plaintext", "code", "plain"}
-_FENCE = re.compile(r"(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*\{?\.?(?P<tag>[\w+#-]*)(?P<rest>[^`]*)\Z")
+_FENCE = re.compile(r"(?P<fence>`{3,}|~{3,})[ \t]*\{?\.?(?P<tag>[\w+#-]*)")  # matches without a step back
 _ONE_LINE = re.compile(r"[ \t]*```(?P<code>[^`]+)```[ \t]*\Z")
 _QUOTES = re.compile(r'"""|\'\'\'')
 _TRANSCRIPT = re.compile(r"\s*(?:>>>|In \[\d+\]:)")
@@ -43,15 +44,15 @@ _CODE_LINE = {  # unindented lines that are code, whatever stands around them
     "python": re.compile(
         rf"(?:from [\w.]+ import |import {_NAME}(?:[ ,.]|\Z)(?!.*[.!?]\Z)|(?:async )?def {_NAME}\s*\("
         rf"|class {_NAME}\s*[(:]|@{_NAME}"
-        rf"|{_NAME}(?:\.{_NAME}|\[[^\]]*\])*(?:\s*,\s*{_NAME})*\s*(?::\s*[\w\[\], .|]+)?[-+*/%&|^]?=(?!=)"
+        rf"|{_NAME}(?:\.{_NAME}|\[[^\]]*\])*(?:\s*,\s*{_NAME})*\s*(?::\s*+[\w\[\], .|]*+(?<=[\w\[\], .|]))?"
+        r"[-+*/%&|^]?=(?!=)"
         rf"|{_DOTTED}\(.*\)\s*(?:#.*)?\Z|{_DOTTED}\(\Z"
         r"|(?:if|elif|for|while|with|try|except|else|finally|match)\b.*:\s*(?:#.*)?\Z"
         r"|assert |raise |pass\Z|return\b|[)\]}]+[,:]?\Z)"
     ),
     "c++": re.compile(
         r"(?:#\s*(?:include|define|pragma|if|ifdef|ifndef|else|endif|undef)\b|using |namespace |template\s*<|struct "
-        r"|class |typedef |(?:static |const |constexpr |inline |unsigned |long |extern )*"
-        rf"{_NAME}[\w:<>,*& ]* \**&?{_NAME}\s*[(=;\[{{]"
+        rf"|class |typedef |[A-Za-z_][\w:<>,*& ]* \**&?{_NAME}\s*[(=;\[{{]"
         r"|[{}]|//|/\*|\*)"
     ),
 }
@@ -97,26 +98,37 @@ def extract_code(answer: str, language: str = "python", *, defines: str = "") ->
 def fenced_blocks(text: str, kind: str = "python") -> Iterator[FencedBlock]:
     """The fenced blocks of a text, in their order; the last may be unclosed."""
     lines = text.split("\n")
-    at = 0
+    at = num_unended = 0
     while at < len(lines):
         one_line = _ONE_LINE.match(lines[at])
-        opened = _FENCE.match(lines[at])
+        start = _fence_start(lines[at])
+        opened = _FENCE.match(lines[at], start) if start >= 0 else None
+        before = lines[at][: max(start, 0)]
         at += 1
         if one_line:
             tag, _, rest = one_line["code"].strip().partition(" ")
             is_tag = tag.lower() in _TAGS[kind] and bool(rest)
             code = rest if is_tag else one_line["code"].strip()
             yield FencedBlock(tag=tag.lower() if is_tag else "", code=code + "\n", is_closed=True)
-        elif opened and (not opened["before"].strip() or opened["tag"]):
-            tag = opened["tag"].lower()
-            end = _end(lines, at, opened["fence"], kind if tag in _TAGS[kind] else "")
+        elif opened and (not before.strip() or opened["tag"]):
+            tag, end = opened["tag"].lower(), None
+            if kind == "python" and tag in _TAGS[kind] and num_unended < MAX_UNENDED:
+                end = _end(lines, at, opened["fence"], kind)
+                num_unended += end is None
             end = end if end is not None else _end(lines, at, opened["fence"], "")
             content, last = (lines[at:], "") if end is None else (lines[at : end[0]], end[1])
-            indent = len(opened["before"]) if not opened["before"].strip() else 0
+            indent = len(before) if not before.strip() else 0
             yield FencedBlock(
                 tag=tag, code=_joined([*content, *([last] if last else [])], indent), is_closed=end is not None
             )
             at = len(lines) if end is None else end[0] + 1
+
+
+def _fence_start(line: str) -> int:
+    """Where a fence begins that no backtick follows: the last backticks, or tildes after them; -1 where none does."""
+    last = line.rfind("`") + 1
+    start = len(line[:last].rstrip("`"))
+    return start if last - start >= 3 else line.find("~~~", last)
 
 
 def _end(lines: Sequence[str], start: int, fence: str, kind: str) -> tuple[int, str] | None:

@@ -112,6 +112,23 @@ def test_hostile_texts_are_read_in_linear_time(hostile: str) -> None:
         extract_code(hostile, "c++17")
 
 
+@pytest.mark.parametrize("end", ["x", "`", "\n```"])
+def test_what_repeats_is_read_in_linear_time_whatever_ends_it(end: str) -> None:
+    lines = [
+        "```python\n'''\n```\n'''\n",
+        "a:" + " " * 490 + "!\n",
+        "long " * 99 + "!\n",
+        "static " + "a " * 245 + "!\n",
+    ]
+    pieces = ["`", "``", "```a", "~", "~~~a", "~~~`", "``` ", "\n", " ", "\t", "a", "python", "~~~\n", "```\n ", *lines]
+    for piece in pieces:
+        for before in ("", "```\n"):
+            text = before + piece * (200_000 // len(piece)) + end
+            with takes_at_most(1.5):
+                extract_code(text)
+                extract_code(text, "c++17")
+
+
 def test_any_mixture_of_pieces_is_survived() -> None:
     rng = random.Random(0)
     pieces = ["```", "```python\n", "\n", "~~~", '"""', "'''", F, ">>> f(1)\n", "prose. ",
