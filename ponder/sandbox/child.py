@@ -28,6 +28,7 @@ SEND_SECONDS = 0.02  # until a full pipe is tried again
 SERVER_SECONDS = 60.0  # for a starved server to begin a run, or to end it
 LOOKS_AT_REST = 5  # in a row, before a program is called idle
 FAMILY_SECONDS = 0.25  # between two looks at what a compiler started
+FAMILY_LOOKS_AT_REST = 12  # in a row: a compiler that reads from a pipe of its own waits for itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,17 +278,22 @@ class Child:
                 self._report = b""  # the server does not answer
             return
         family = _family(self.pid) if self.order.kind == "tool" else [self.pid]
+        before = dict(self._cpu)
         for pid in family:
             self._cpu[pid], self._queued[pid] = _cpu_seconds(pid), _queued_seconds(pid)
+        is_tool, own_seconds = self.order.kind == "tool", self._waited - sum(self._queued.values())
         if sum(self._cpu.values()) > self.limits.cpu_seconds:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
-        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds:
+        elif is_tool or own_seconds > self.limits.own_seconds:
             rests = not any(map(_is_awake, family)) and not any(map(_is_half_full, self._reads))
+            rests = rests and not _has_ended(self.pid) and not (is_tool and self._cpu != before)
             self._looks_at_rest = self._looks_at_rest + 1 if rests else 0
-            if self._looks_at_rest >= LOOKS_AT_REST:  # one look may fall between two threads that wait for each other
-                self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
+            # one look may fall between two threads that wait for each other
+            if self._looks_at_rest >= (FAMILY_LOOKS_AT_REST if is_tool else LOOKS_AT_REST):
+                never = "it waited for what never came, as from a pipe of its own"
+                self._stop("idle", never if is_tool else f"it waited for {self.limits.own_seconds:g} s")
 
     def _close(self) -> Ran:
         if self._ran is None:
@@ -380,14 +386,24 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _is_awake(pid: int) -> bool:
-    """One of its threads runs, or waits for a processor or a disk: what the kernel has not counted yet."""
+def _states(pid: int) -> list[bytes]:
+    """What its threads do, as letters of the kernel."""
+    found = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as stat:
-                if stat.read().rpartition(b") ")[2][:1] in (b"R", b"D"):
-                    return True
-    return False
+                found.append(stat.read().rpartition(b") ")[2][:1])
+    return found
+
+
+def _is_awake(pid: int) -> bool:
+    """One of its threads runs, or waits for a processor or a disk: what the kernel has not counted yet."""
+    return any(state in (b"R", b"D") for state in _states(pid))
+
+
+def _has_ended(pid: int) -> bool:
+    """It is over, and its server has not said so yet. One whose first thread alone ended lives on in the others."""
+    return set(_states(pid)) == {b"Z"}
 
 
 def _is_half_full(pipe: int) -> bool:

@@ -102,6 +102,9 @@ COMPILER_ATTACKS: tuple[CompilerAttack, ...] = (
     CompilerAttack(name="include an endless file", source=_including("/dev/zero")),
     CompilerAttack(name="include random bytes", source=_including("/dev/urandom")),
     CompilerAttack(name="include its own input", source=_including("/dev/stdin"), ends=frozenset({"refused", "ok"})),
+    CompilerAttack(name="include its own messages", source=_including("/dev/stderr")),
+    CompilerAttack(name="include what it writes to the assembler", source=_including("/proc/self/fd/1")),
+    CompilerAttack(name="assemble what the assembler says", source=f'asm(".include \\"/dev/stderr\\"");\n{EMPTY_MAIN}'),
     CompilerAttack(name="include a terminal", source=_including("/dev/tty")),
     CompilerAttack(name="embed an endless file", source=_embedding('.incbin \\"/dev/zero\\"')),
     # time, memory and the disk

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -141,6 +142,13 @@ def test_a_source_that_attacks_the_compiler_gets_nothing(cpp, attack, tmp_path):
     ran = cpp.run(cpp_program(source), limits=Limits(cpu_seconds=1))
     assert attack.breach(ran, b"the_secret_word") == ""
     assert len(ran.note) <= languages.MAX_NOTE
+
+
+def test_a_compiler_that_waits_for_itself_is_refused_in_seconds_and_says_why(cpp):  # noqa: F811
+    began = time.monotonic()
+    ran = cpp.run(cpp_program('#include "/dev/stdout"\nint main() {}\n'))
+    assert ran.status == "refused" and "it waited for what never came" in ran.note
+    assert time.monotonic() - began < languages.LIMITS.wall_seconds / 10
 
 
 @pytest.mark.slow

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ponder.sandbox import Limits, Program, Ran, fence
+from ponder.sandbox import Limits, Program, Ran, child, fence
 from ponder.sandbox.cached import CachedSandbox
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.scripted import ScriptedSandbox
+from ponder.sandbox.together import PatientLimits
 from tests.helpers import many_open_files, until
 
 pytestmark = pytest.mark.skipif(bool(fence.probe().problem), reason="on Linux only: there is no fence elsewhere")
@@ -304,6 +305,20 @@ def test_a_tool_writes_its_box_and_reads_nothing_else(sandbox, tmp_path):
     assert (box / "made").read_text() == "made\n"
     assert not (tmp_path / "outside").exists()
     assert b"Permission denied" in ran.stderr
+
+
+def test_a_tool_that_waits_for_itself_is_stopped_and_one_that_waits_for_its_workers_is_not(
+    sandbox, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(child, "FAMILY_LOOKS_AT_REST", 3)
+    limits = PatientLimits(cpu_seconds=60, memory_mb=512)  # as compilers have them: no limit of sleep
+    works = "(i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done); echo done"  # its shell sleeps as long
+    ran = sandbox.run_tool(["/bin/sh", "-c", works], str(tmp_path), limits=limits)
+    assert (ran.status, ran.stdout) == ("ok", b"done\n")
+    for waits in ("cat < /dev/stderr", "cat /dev/stdout | cat", "sleep 999 & wait"):
+        ran = sandbox.run_tool(["/bin/sh", "-c", waits], str(tmp_path), limits=limits)
+        assert ran.status == "idle", (waits, ran)
+        assert ran.own_seconds < 60
 
 
 def test_without_landlock_a_tool_runs_in_bubblewrap_or_not_at_all(monkeypatch, tmp_path):
