@@ -239,10 +239,11 @@ class Child:
 
     def _read_report(self) -> None:
         """A message of the server: the child's number, then its end; nothing more if the server died."""
-        try:
-            message = self._reports.recv(1024)
-        except OSError:
-            message = b""
+        message = b""
+        for _ in range(2):  # an error first where the server closed before it read our "kill", then what it had said
+            with contextlib.suppress(OSError):
+                message = self._reports.recv(1024)
+                break
         if message[:1] == b"p":
             self.pid, self._waited = int(message[1:]), 0.0  # until now it waited for its server
             self._next_look = self._until_next_look()
@@ -288,7 +289,7 @@ class Child:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
         elif is_tool or own_seconds > self.limits.own_seconds:
             rests = not any(map(_is_awake, family)) and not any(map(_is_half_full, self._reads))
-            rests = rests and not _has_ended(self.pid) and not (is_tool and self._cpu != before)
+            rests = rests and not has_ended(self.pid) and not (is_tool and self._cpu != before)
             self._looks_at_rest = self._looks_at_rest + 1 if rests else 0
             # one look may fall between two threads that wait for each other
             if self._looks_at_rest >= (FAMILY_LOOKS_AT_REST if is_tool else LOOKS_AT_REST):
@@ -401,7 +402,7 @@ def _is_awake(pid: int) -> bool:
     return any(state in (b"R", b"D") for state in _states(pid))
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     """It is over, and its server has not said so yet. One whose first thread alone ended lives on in the others."""
     return set(_states(pid)) == {b"Z"}
 

@@ -7,7 +7,7 @@
 One that waits for another uses no processor time and sleeps as long as the other works, so neither a limit of
 processor time nor one of its own wall time shows that it hangs. A deadlock is: all of them sleep and none has done
 anything for two seconds; or far more time has passed than they used or waited for a processor. Processes that a busy
-machine starves are not asleep, so they are not taken for hanging.
+machine starves are not asleep, so they are not taken for hanging; nor are those whose server is starved.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ponder.sandbox.base import Limits, Ran
-from ponder.sandbox.child import Child
+from ponder.sandbox.child import Child, has_ended
 
 STEP = 0.004  # seconds that each is waited for in turn
 LOOK = 0.25  # seconds between looks at what they do
@@ -50,8 +50,10 @@ def finish_together(children: Sequence[Child]) -> list[Ran]:
         now = time.monotonic()
         if now - looked < LOOK:
             continue
+        if any(not child.pid or has_ended(child.pid) for child in under_way):
+            began += now - looked  # its server has not begun it yet, or not said that it ended: nobody is stuck
         looked, before = now, dict(used)
-        used |= {child.pid: _used(child.pid) for child in under_way}
+        used |= {child.pid: max(_used(child.pid), used.get(child.pid, 0)) for child in under_way}
         num_asleep = num_asleep + 1 if used == before and all(_sleeps(child.pid) for child in under_way) else 0
         if num_asleep >= LOOKS_ASLEEP or now - began - sum(used.values()) > UNUSED_SECONDS:
             for child in under_way:

@@ -359,6 +359,19 @@ def test_a_server_that_dies_is_replaced_and_its_run_repeated():
         assert (ran.status, ran.stdout) == ("ok", b"3\n")
 
 
+def test_what_a_server_said_counts_though_it_never_read_that_its_child_should_stop():
+    with Programs() as programs:
+        talk = programs.start(Program(source="import time; print(1, flush=True); time.sleep(0.3)"))
+        assert talk.receive() == b"1"
+        (server,) = programs.server_pids
+        os.kill(server, signal.SIGSTOP)
+        time.sleep(0.6)  # it ends
+        talk.stop("idle", "said by its judge")
+        time.sleep(2.2)  # longer than a server waits for one event: it sees the end first
+        os.kill(server, signal.SIGCONT)
+        assert talk.finish().note == "said by its judge"
+
+
 def test_a_run_that_is_lost_twice_is_undecided():
     with Programs() as programs:
         run(programs, "")

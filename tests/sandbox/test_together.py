@@ -1,6 +1,9 @@
 """Programs that wait for each other: who works is waited for, who sleeps for ever is stopped."""
 
 import os
+import signal
+import threading
+import time
 
 import pytest
 
@@ -70,3 +73,25 @@ def test_one_that_sleeps_and_looks_and_sleeps_again_is_stopped_in_the_end(pair, 
     monkeypatch.setattr(together, "UNUSED_SECONDS", 1.0)
     reader, dawdler = finish_together(pair(READS, DAWDLES))
     assert (reader.status, dawdler.status) == ("idle", "idle")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_children_that_wait_for_a_starved_server_are_not_stuck(pair, cpp, monkeypatch, begun):  # noqa: F811
+    monkeypatch.setattr(together, "UNUSED_SECONDS", 1.0)
+    for source in (READS, WORKS):  # or compiling would need the server
+        compiled(Program(source=source, language="c++17"), cpp)
+    servers = cpp.server_pids
+    children = pair(READS, WORKS) if begun else []
+    while not all(child.pid for child in children):
+        children[0].wait(0.01), children[1].wait(0.01)
+    for pid in servers:
+        os.kill(pid, signal.SIGSTOP)
+    wakes = threading.Timer(4.0, lambda: [os.kill(pid, signal.SIGCONT) for pid in servers])
+    wakes.start()
+    try:
+        began = time.monotonic()
+        reader, worker = finish_together(children or pair(READS, WORKS))
+        assert (reader.status, worker.status) == ("ok", "ok")
+        assert time.monotonic() - began > 3.5
+    finally:
+        wakes.join()
