@@ -69,7 +69,7 @@ class Ran:
     exit_code: int | None = None  # None where a limit or the fence ended it
     cpu_seconds: float = 0.0
     own_seconds: float = 0.0  # wall time less the wait for a processor
-    memory_mb: float = 0.0  # the most that was resident
+    memory_mb: float = 0.0  # the most that was resident; 0 = not known, as of a C++ program with less than about 20 MB
     note: str = ""  # for people: which limit, what the compiler said
     fence: str = ""  # what stood between the program and the machine, as `Sandbox.fence` says it
 

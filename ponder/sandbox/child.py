@@ -26,6 +26,7 @@ BLOCK = 1 << 16
 DONE = struct.Struct("=iddQQ")  # as server.py packs it
 SEND_SECONDS = 0.02  # until a full pipe is tried again
 SERVER_SECONDS = 60.0  # for a starved server to begin a run, or to end it
+EXEC_KB = 1024  # at most, resident of what a server's fork does between its measure and its exec
 LOOKS_AT_REST = 5  # in a row, before a program is called idle
 FAMILY_SECONDS = 0.25  # between two looks at what a compiler started
 FAMILY_LOOKS_AT_REST = 12  # in a row: a compiler that reads from a pipe of its own waits for itself
@@ -83,6 +84,7 @@ class Child:
         self._stopped: tuple[Status, str] | None = None  # why we ended it
         self._stopped_at = 0.0
         self._report: bytes | None = None
+        self._handed_kb = 1 << 60 if order.kind == "binary" else 0  # resident in its server's fork, before its exec
         self._waited = 0.0  # seconds that somebody waited for it
         self._cpu: dict[int, float] = {}  # seconds, by process: a compiler starts several, one after another
         self._queued: dict[int, float] = {}
@@ -238,7 +240,8 @@ class Child:
         return True
 
     def _read_report(self) -> None:
-        """A message of the server: the child's number, then its end; nothing more if the server died."""
+        """A message of the server or its fork: the child's number, what it begins with, its end; nothing more if the
+        server died."""
         message = b""
         for _ in range(2):  # an error first where the server closed before it read our "kill", then what it had said
             with contextlib.suppress(OSError):
@@ -247,6 +250,8 @@ class Child:
         if message[:1] == b"p":
             self.pid, self._waited = int(message[1:]), 0.0  # until now it waited for its server
             self._next_look = self._until_next_look()
+        elif message[:1] == b"m":
+            self._handed_kb = int(message[1:]) + EXEC_KB
         elif message[:12] == b"!MemoryError":
             self._stop("memory", f"{self.limits.memory_mb} MB are not enough to begin")
         elif message[:1] == b"!":
@@ -309,14 +314,14 @@ class Child:
         if not self._report or len(self._report) != DONE.size:
             return Ran(status="lost", note="its server died", fence=self.level)
         wait_status, user, system, kilobytes, queued = DONE.unpack(self._report)
-        cpu = user + system
+        cpu, memory_mb = user + system, kilobytes / 1024 if kilobytes > self._handed_kb else 0.0
         code = os.waitstatus_to_exitcode(wait_status)
         stdout, stderr = bytes(self._out), bytes(self._err[-STDERR_BYTES:])
-        status, note = self._stopped or self._read_end(code, cpu, kilobytes / 1024, stderr)
+        status, note = self._stopped or self._read_end(code, cpu, memory_mb, stderr)
         return Ran(
             status=status, note=note, stdout=stdout[: self.limits.output_bytes], stderr=stderr,
             exit_code=code if status in ("ok", "crashed") and not self._stopped else None, cpu_seconds=cpu,
-            own_seconds=max(0.0, self._waited - queued / 1e9), memory_mb=kilobytes / 1024, fence=self.level,
+            own_seconds=max(0.0, self._waited - queued / 1e9), memory_mb=memory_mb, fence=self.level,
         )  # fmt: skip
 
     def _read_end(self, code: int, cpu: float, memory_mb: float, stderr: bytes) -> tuple[Status, str]:

@@ -54,6 +54,7 @@ encodings.utf_32_le encodings.utf_32_be encodings.cp437
 NAME = "program.py"  # as tracebacks call it
 DONE = struct.Struct("=iddQQ")  # wait status, user and system seconds, kilobytes, nanoseconds in the run queue
 most_descriptors = 1 << 20  # how many this process may have
+MOST_FRAMES, MOST_CAUSES = 100, 20  # of a traceback
 NOT_FENCED = 125  # the child's exit code when a step before the program failed; its note comes on the socket
 
 
@@ -169,6 +170,8 @@ def _child(descriptors: list[int], reports: socket.socket, closed: Any) -> NoRet
         if is_wrapped:
             order["args"] = fence.wrapped(order["bubblewrap"], order["box"], order["read"], order["args"])
         _descriptors(descriptors, binary=kind == "binary")
+        if kind == "binary" and _loaded_bytes(fence.EXEC_FD) > order["memory"]:
+            raise MemoryError("its data")  # its exec would die of a signal, as by a fault of its code
         fence.limit(cpu_seconds=order["cpu_seconds"], memory=order["memory"], file_bytes=order["file_bytes"])
         fence.limit_threads()
         if kind == "tool":
@@ -180,6 +183,8 @@ def _child(descriptors: list[int], reports: socket.socket, closed: Any) -> NoRet
             closed.apply(may_exec=kind == "binary")
         if os.getppid() != server:  # it died before the kernel knew that we die with it
             os._exit(NOT_FENCED)
+        if kind == "binary":  # the kernel counts the most before the exec too
+            os.write(reports.fileno(), b"m%d" % resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     except BaseException as error:
         _send(reports, b"!" + f"{type(error).__name__}: {error}".encode()[:900])
         os._exit(NOT_FENCED)
@@ -207,6 +212,16 @@ def _descriptors(descriptors: list[int], *, binary: bool) -> None:
         os.dup2(each, number, inheritable=True)
     if own is not None:
         os.dup2(own, fence.EXEC_FD, inheritable=False)
+
+
+def _loaded_bytes(binary: int) -> int:
+    """What a program's own segments take of its address space, by its headers; 0 where it has none that we know."""
+    head = os.pread(binary, 64, 0)
+    if len(head) < 64 or head[:5] != b"\x7fELF\x02":
+        return 0
+    start, size, count = struct.unpack_from("=Q", head, 32)[0], *struct.unpack_from("=HH", head, 54)
+    rows = (os.pread(binary, 56, start + size * row) for row in range(count))
+    return sum(struct.unpack_from("=Q", row, 40)[0] for row in rows if len(row) == 56 and row[:4] == b"\1\0\0\0")
 
 
 def _python(source: bytes, order: dict[str, Any]) -> NoReturn:
@@ -245,9 +260,28 @@ def _print(error: BaseException) -> None:
     """As an interpreter does at the end, with the lines of the source, which no file has."""
     if sys.excepthook is sys.__excepthook__:
         with contextlib.suppress(Exception):  # no memory, or no stack, is left for more
+            _shorten(error)
             traceback.print_exception(error)
             return
     sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _shorten(error: BaseException) -> None:
+    """Leave its last frames and what it came from last: to show a million takes longer than the program may run."""
+    each: BaseException | None = error
+    for left in reversed(range(MOST_CAUSES)):
+        assert each is not None
+        last = ahead = each.__traceback__
+        for _ in range(MOST_FRAMES):
+            ahead = ahead and ahead.tb_next
+        while ahead is not None and last is not None:
+            last, ahead = last.tb_next, ahead.tb_next
+        each.__traceback__ = last
+        if not left:
+            each.__cause__ = each.__context__ = None
+        each = each.__cause__ or each.__context__
+        if each is None:
+            return
 
 
 def _exit_code(stop: SystemExit) -> int:

@@ -125,6 +125,37 @@ def test_limits_hold_for_compiled_programs_too(cpp):  # noqa: F811
     assert cpp.run(chatty, limits=Limits(output_bytes=1000)).status == "output"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "static char a[1 << 28]; int main(int n, char**) { a[n] = 1; return a[n + 5]; }\n",
+        "static char a[1 << 20] = {1}, b[255 << 20]; int main(int n, char**) { b[n] = 1; return a[n + 5] + b[9]; }\n",
+    ],
+)
+def test_globals_larger_than_the_memory_are_memory(cpp, source):  # noqa: F811
+    ran = cpp.run(cpp_program(source), limits=Limits(memory_mb=256))
+    assert (ran.status, ran.exit_code) == ("memory", None)
+    assert cpp.run(cpp_program(source), limits=Limits(memory_mb=512)).status == "ok"
+    wild = cpp_program("int main(int n, char**) { *(volatile int*)(0x123456789000 + n) = 1; }\n")
+    assert cpp.run(wild, limits=Limits(memory_mb=16)).status == "crashed"
+
+
+def test_the_memory_of_a_compiled_program_is_its_own_or_not_known(cpp):  # noqa: F811
+    source = """
+#include <cstdlib>
+#include <cstring>
+int main(int n, char** words) {
+  int size = atoi(words[1]) << 20;
+  char* p = (char*)malloc(size);
+  memset(p, n, size);
+  return p[n] - n;
+}
+"""
+    small, large = (cpp.run(cpp_program(source), args=[mb]) for mb in ("1", "100"))
+    assert (small.status, small.memory_mb, large.status) == ("ok", 0.0, "ok")
+    assert 100 <= large.memory_mb < 110
+
+
 def test_a_deep_recursion_has_the_whole_memory_for_its_stack(cpp):  # noqa: F811
     source = """
 #include <cstdio>

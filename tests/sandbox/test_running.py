@@ -100,6 +100,24 @@ def test_how_programs_end_is_told(sandbox):
     assert b'File "program.py", line 2, in f\n    1 / x\n' in run(sandbox, "def f(x):\n    1 / x\nf(0)").stderr
 
 
+def test_an_error_deep_down_or_at_the_end_of_many_is_told_like_any_other(sandbox):
+    deep = """
+import sys
+sys.setrecursionlimit(10**6)
+def f(n):
+    if n: return g(n - 1) + 1
+    raise ValueError('deep')
+def g(n): return f(n) + 1
+f(100_000)
+"""  # in turn, so that nothing is shortened to "repeated"
+    many = "e = None\nfor i in range(100_000):\n    x = ValueError('deep')\n    x.__cause__, e = e, x\nraise e"
+    for source in (deep, many):
+        ran = run(sandbox, source, limits=Limits(cpu_seconds=1.0))
+        assert (ran.status, ran.exit_code) == ("crashed", 1), ran
+        assert ran.stderr.startswith((b"Traceback", b"ValueError: deep\n\nThe above exception was the direct cause"))
+        assert ran.stderr.endswith(b"ValueError: deep\n")
+
+
 def test_a_program_does_the_same_thing_twice(sandbox):
     source = "import random, time\nprint(random.random(), list({'a', 'b', 'c', 'd'}), hash('x'), time.tzname)"
     first = run(sandbox, source).stdout
