@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ponder.sandbox import looks
 from ponder.sandbox.base import Limits, Program, Ran, Status
 from ponder.sandbox.fence import FenceError
 
@@ -283,18 +284,18 @@ class Child:
             if self._waited - self._stopped_at > SERVER_SECONDS:
                 self._report = b""  # the server does not answer
             return
-        family = _family(self.pid) if self.order.kind == "tool" else [self.pid]
+        family = looks.family(self.pid) if self.order.kind == "tool" else [self.pid]
         before = dict(self._cpu)
         for pid in family:
-            self._cpu[pid], self._queued[pid] = _cpu_seconds(pid), _queued_seconds(pid)
+            self._cpu[pid], self._queued[pid] = looks.cpu_seconds(pid), looks.queued_seconds(pid)
         is_tool, own_seconds = self.order.kind == "tool", self._waited - sum(self._queued.values())
         if sum(self._cpu.values()) > self.limits.cpu_seconds:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
         elif is_tool or own_seconds > self.limits.own_seconds:
-            rests = not any(map(_is_awake, family)) and not any(map(_is_half_full, self._reads))
-            rests = rests and not has_ended(self.pid) and not (is_tool and self._cpu != before)
+            rests = not any(map(looks.is_awake, family)) and not any(map(_is_half_full, self._reads))
+            rests = rests and not looks.has_ended(self.pid) and not (is_tool and self._cpu != before)
             self._looks_at_rest = self._looks_at_rest + 1 if rests else 0
             # one look may fall between two threads that wait for each other
             if self._looks_at_rest >= (FAMILY_LOOKS_AT_REST if is_tool else LOOKS_AT_REST):
@@ -375,53 +376,6 @@ def executable(data: bytes) -> int:
     return descriptor
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Of all its threads, so far."""
-    try:
-        return time.clock_gettime((~pid << 3) | 2) if pid else 0.0
-    except OSError:
-        return 0.0
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all that it started."""
-    found = [pid]
-    for each in found:
-        with contextlib.suppress(OSError), open(f"/proc/{each}/task/{each}/children") as children:
-            found += map(int, children.read().split())
-    return found
-
-
-def _states(pid: int) -> list[bytes]:
-    """What its threads do, as letters of the kernel."""
-    found = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as stat:
-                found.append(stat.read().rpartition(b") ")[2][:1])
-    return found
-
-
-def _is_awake(pid: int) -> bool:
-    """One of its threads runs, or waits for a processor or a disk: what the kernel has not counted yet."""
-    return any(state in (b"R", b"D") for state in _states(pid))
-
-
-def has_ended(pid: int) -> bool:
-    """It is over, and its server has not said so yet. One whose first thread alone ended lives on in the others."""
-    return set(_states(pid)) == {b"Z"}
-
-
 def _is_half_full(pipe: int) -> bool:
     """Its writer may wait for us, who are starved ourselves."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) > BLOCK // 2
-
-
-def _queued_seconds(pid: int) -> float:
-    """The longest that one of its threads waited for a processor."""
-    longest = 0
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as stat:
-                longest = max(longest, int(stat.read().split()[1]))
-    return longest / 1e9

@@ -12,14 +12,13 @@ machine starves are not asleep, so they are not taken for hanging; nor are those
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ponder.sandbox.base import Limits, Ran
-from ponder.sandbox.child import Child, has_ended
+from ponder.sandbox.child import Child
+from ponder.sandbox.looks import has_ended, sleeps, used_seconds
 
 STEP = 0.004  # seconds that each is waited for in turn
 LOOK = 0.25  # seconds between looks at what they do
@@ -53,34 +52,9 @@ def finish_together(children: Sequence[Child]) -> list[Ran]:
         if any(not child.pid or has_ended(child.pid) for child in under_way):
             began += now - looked  # its server has not begun it yet, or not said that it ended: nobody is stuck
         looked, before = now, dict(used)
-        used |= {child.pid: max(_used(child.pid), used.get(child.pid, 0)) for child in under_way}
-        num_asleep = num_asleep + 1 if used == before and all(_sleeps(child.pid) for child in under_way) else 0
+        used |= {child.pid: max(used_seconds(child.pid), used.get(child.pid, 0)) for child in under_way}
+        num_asleep = num_asleep + 1 if used == before and all(sleeps(child.pid) for child in under_way) else 0
         if num_asleep >= LOOKS_ASLEEP or now - began - sum(used.values()) > UNUSED_SECONDS:
             for child in under_way:
                 child.stop("idle", STUCK)
     return [child.finish() for child in children]
-
-
-def _threads(pid: int) -> list[str]:
-    try:
-        return [f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task")]
-    except OSError:
-        return []
-
-
-def _used(pid: int) -> float:
-    """Of all its threads: on a processor, and ready for one."""
-    total = 0
-    for thread in _threads(pid):
-        with contextlib.suppress(OSError, IndexError, ValueError), open(f"{thread}/schedstat", "rb") as stat:
-            total += sum(map(int, stat.read().split()[:2]))
-    return total / 1e9
-
-
-def _sleeps(pid: int) -> bool:
-    """Every thread waits for something that only others can bring. Not known is no."""
-    states = []
-    for thread in _threads(pid):
-        with contextlib.suppress(OSError, IndexError), open(f"{thread}/stat", "rb") as stat:
-            states.append(stat.read().rpartition(b")")[2].split()[0])
-    return bool(states) and all(state in (b"S", b"T", b"t") for state in states)
