@@ -4,6 +4,7 @@ r"""The examples in a question: what a program should do, as its statement shows
     examples_of("... assert f([1]) == 1")              the same, from asserts
     examples_of("Input:\n3 4\nOutput:\n7")             text in, text out
     examples_of("1 2>3\n4>4")                          pairs, as the task `pipes` shows them
+    shown_in("... Example\nInput\n3 4\nOutput\n7")("3 4\n", "7\n")     whether a test is one of the examples: True
 
 A question has one kind of examples: calls before pairs before texts, and None where it shows none. What a user wrote is
 read by lines, in bounds, and never evaluated: arguments of calls must be plain literals. Left out: examples in prose
@@ -14,9 +15,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
+
+from ponder.grading.code_blocks import fenced_blocks
 
 MAX_QUESTION = 100_000  # characters that are looked at
 MAX_LINE = 2_000  # a longer line is no example of a call
@@ -32,10 +36,16 @@ _ARROW = re.compile(
 )
 _PAIR = re.compile(r"\s*(?P<given>-?\d+(?: -?\d+)*|)\s*>\s*(?P<wanted>-?\d+(?: -?\d+)*|)\s*")
 _HEADING = re.compile(
-    r"[\s#*_`]*(?:(?:sample|example)s?\s*(?:#?\d+)?\s*)?(?P<side>input|output)s?(?:\s*#?\d+)?[\s*_`]*(?::[*_`]*(?P<rest>.*))?",
+    r"[\s#*_`=-]*(?:(?:sample|example)s?\s*(?:#?\d+)?\s*)?(?P<side>input|output)(?:s|copy)?(?:\s*#?\d+)?[\s*_`=-]*"
+    r"(?::[*_`]*(?P<rest>.*))?",
     re.IGNORECASE,
 )
-_END = re.compile(r"[\s#*_]*(?:explanation|note|constraints|example|sample|limits)\b", re.IGNORECASE)
+_END = re.compile(r"[\s#*_=-]*(?:explanation|note|constraints|examples?|samples?|limits)\b", re.IGNORECASE)
+_SAMPLE = re.compile(r"[\s#*_`=-]*(?:for\s+)?(?:sample|example)", re.IGNORECASE)  # what begins the examples
+_SAMPLES = re.compile(  # the same as a heading, below which an example stands without a label
+    rf"{_SAMPLE.pattern}s?(?:\(s\))?(?:\s+(?:tests?|cases?|data))*(?:\s*#?\d+)?[\s*_`=-]*(?::[*_`]*(?P<rest>.*))?",
+    re.IGNORECASE,
+)
 _NAMES = re.compile(r"\s*[A-Za-z_]\w*\s*=")
 
 
@@ -70,6 +80,54 @@ def examples_of(question: str) -> Examples | None:
         return _kept("pairs", [Shown(given=match["given"], wanted=match["wanted"]) for match in pairs])
     texts = list(_texts(lines))
     return _kept("texts", texts) if texts else None
+
+
+def shown_in(statement: str) -> Callable[[str, str], bool]:
+    """Whether an input, with its output, is one of a statement's examples as a whole; asked of all tests of a problem.
+
+    That its words occur in the text says nothing: "5" stands everywhere. Under a heading such as "Examples" it must be
+    the block labelled "Input", or where none has a label the first block: alone if it has several words, or with its
+    output, as also two fences in a row may be. Blanks and empty lines apart. An empty input is never shown.
+    """
+    lines = statement[:MAX_QUESTION].replace("\r\n", "\n").split("\n")
+    first = next((number for number, line in enumerate(lines) if _SAMPLE.match(line)), len(lines))
+    loose = list(_first_blocks(lines[first:]))
+    labelled = {_squeezed(shown.given) for part in (lines[first:], *loose) for shown in _texts(part)}
+    blocks = {_squeezed("\n".join(block)) for block in loose}
+    fences = [_squeezed(block.code) for block in fenced_blocks("\n".join(lines[first:]))]
+    blocks |= {f"{given}\n{wanted}" for given, wanted in pairwise(fences)}
+
+    def is_shown(given: str, wanted: str) -> bool:
+        text = _squeezed(given)
+        has_words = " " in text or "\n" in text
+        is_block = (has_words and text in blocks) or f"{text}\n{_squeezed(wanted)}" in blocks
+        return bool(text) and (text in labelled or is_block)
+
+    return is_shown
+
+
+def _squeezed(text: str) -> str:
+    """Its lines without empty ones, with single blanks between their words."""
+    return "\n".join(words for line in text.splitlines() if (words := " ".join(line.split())))
+
+
+def _first_blocks(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Below each heading of examples the first paragraph or fence, or what follows the heading on its line."""
+    block: list[str] | None = None  # None = no heading was met, or its block is over
+    is_fenced = False
+    for line in [*lines, "Examples"]:
+        is_fence = line.strip().startswith(("```", "~~~"))
+        heading = None if is_fenced or len(line) > MAX_LINE else _SAMPLES.fullmatch(line)
+        if block and (heading or is_fence or (not line.strip() and not is_fenced)):
+            yield block
+            block = None
+        if is_fence:
+            is_fenced = not is_fenced
+        elif heading:
+            rest = (heading["rest"] or "").strip(" `*")
+            block = [rest] if rest else []
+        elif block is not None and (line.strip() or block):
+            block.append(line)
 
 
 def arguments_of(text: str) -> tuple[Any, ...] | None:
@@ -155,7 +213,8 @@ def _blocks(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
         heading = None if is_fenced or len(line) > MAX_LINE else _HEADING.fullmatch(line)
         # a heading stands alone or is followed by a colon; a sentence that begins with the word is prose
         is_over = (heading or _END.match(line)) and not is_fenced
-        ends_blank = not line.strip() and not is_fenced and any(part.strip() for part in block)
+        # an input goes on to its output's heading: tests may have empty lines
+        ends_blank = side == "output" and not line.strip() and not is_fenced and any(part.strip() for part in block)
         if side and (is_over or ends_blank or (is_fence and is_fenced)):
             yield side, "\n".join(block).strip("\n") + "\n"
             side, block = "", []
@@ -163,6 +222,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
             is_fenced = not is_fenced
         elif heading:
             side = heading["side"].lower()
-            block = [heading["rest"].strip(" `*")] if (heading["rest"] or "").strip(" `*") else []
+            rest = heading["rest"] or ""
+            block = [rest.strip(" `*")] if rest.strip(" `*_=-") else []
         elif side:
             block.append(line)

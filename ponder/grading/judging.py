@@ -70,7 +70,7 @@ def capped(check: Checker) -> Checker:
 
 def tokens(output: bytes, answer: bytes) -> Checked:
     """The same words in the same order, whatever white space is between them."""
-    return _words(output, answer, lambda word, wanted: word == wanted)
+    return RIGHT if output == answer else _words(output, answer, lambda word, wanted: word == wanted)
 
 
 def lines(output: bytes, answer: bytes) -> Checked:
@@ -129,7 +129,7 @@ def checker(name: str) -> Checker:
         return capped(floats(_eps(rest)))
     if kind == "cases" and rest.partition(":")[0] in ("", "tokens", "floats"):
         return capped(cases(floats(_eps(rest.partition(":")[2])) if rest.startswith("floats") else tokens))
-    raise ConfigError(f"no checker {name!r}; there are tokens, lines, floats:1e-6, cases and cases:floats:1e-6")
+    raise ConfigError(f"no checker {name[:40]!r}; there are tokens, lines, floats:1e-6, cases and cases:floats:1e-6")
 
 
 def read_checker_output(stdout: bytes, stderr: bytes) -> Checked:
@@ -214,5 +214,5 @@ def _shown(word: bytes | None, absent: str) -> str:
 def _eps(text: str) -> float:
     value = _number(text.encode())
     if value is None:
-        raise ConfigError(f"a tolerance {text!r} is no number; write floats:1e-6")
+        raise ConfigError(f"a tolerance {text[:40]!r} is no number; write floats:1e-6")
     return value

@@ -226,7 +226,9 @@ def _call(family: Callable[..., Task], spec: str, *args: Any, **dials: Any) -> T
     return family(*args, **dials)
 
 
-_NUMBERS = {"int": "a whole number", "int | None": "a whole number", "float": "a number"}  # by their annotations
+_NUMBERS = {  # by their annotations
+    "int": "a whole number", "int | None": "a whole number", "float": "a number", "float | None": "a number",
+}  # fmt: skip
 
 
 def _is_finite(text: str) -> bool:

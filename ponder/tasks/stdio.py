@@ -6,18 +6,21 @@ r"""Programs that read and write: `stdio:PATH`, problems whose tests are inputs 
 
 A test may have a `group` ("sample" = shown) and `points` for its group; a row may have `float_tolerance` or `checker`
 (`grading/judging.py`), else outputs are compared word by word, or case by case where they are lists of `Case #i:`.
-Shown are the tests of the group "sample" and those whose input stands in the text; without any of them the text's own
-"Sample Input" and "Sample Output". All tests must pass; `reward=fraction` is the share of tests, `reward=weighted` the
-share of the points that are not for samples. The key by which answers vote is a digest of what they print for what is
-shown.
+Shown are the tests of the group "sample" and, of those without a group, the ones that the text has as whole examples;
+without any of them the text's own "Sample Input" and "Sample Output". All tests must pass; `reward=fraction` is the
+share of tests, `reward=weighted` the share of the points that are not for samples. The key by which answers vote is a
+digest of what they print for what is shown.
 
-Problems that let several outputs count as right and bring no checker would turn right programs down: they are left out,
-and counted in a warning. So are rows whose tests are no texts. Left out: interactive problems.
+Limits of a test are the row's `time_limit` (seconds) and `memory_limit` (MB), at most MAX_SECONDS and MAX_MEMORY_MB,
+else 10 s and 1 GB; the dial `cpu` is in place of all time limits. Line ends of Windows in inputs are read as here.
+
+Rows that comparing outputs would judge wrongly are left out, and counted in a warning by the reason: `unfit` has them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import warnings
@@ -29,7 +32,8 @@ from typing import Any, get_args
 from ponder.config import ConfigError
 from ponder.files import file_hash
 from ponder.grading.code_blocks import extract_code
-from ponder.grading.judging import Checker, checker
+from ponder.grading.examples import shown_in
+from ponder.grading.judging import Checker, cases, checker
 from ponder.grading.points import Subtask, judge_subtasks
 from ponder.sandbox.base import Language, Limits, Program, Ran
 from ponder.sandbox.executions import shared
@@ -40,7 +44,9 @@ from ponder.types import Message, Problem, Verdict
 
 ASK = "It reads standard input and writes standard output. Answer with the whole program in one ```{tag} block."
 SAMPLE = "sample"
-MEMORY_MB = 1024
+SECONDS, MAX_SECONDS = 10.0, 30.0  # of processor time for a test: where nothing is said, and whatever a row says
+MEMORY_MB, MAX_MEMORY_MB = 1024, 4096
+OUTPUT_BYTES = 16 << 20  # or twice the longest answer
 
 _SEVERAL = re.compile(
     r"(?:print|output|return|display|give|report|provide)\s+any\b(?:\s+(?:one|of|valid|such|correct|possible|answer"
@@ -50,7 +56,10 @@ _SEVERAL = re.compile(
     re.IGNORECASE,
 )
 _EXAMPLE = re.compile(r"Sample Input\s*```\n((?:(?!```).)*)```\s*Sample Output\s*```\n((?:(?!```).)*)```", re.DOTALL)
+_INTERACTIVE = re.compile(r"\b(?:this|it)(?:'s|’s|\s+is)\s+an?\s+\W{0,3}interactive\b", re.IGNORECASE)
 MAX_STATEMENT = 100_000  # characters that are looked through for what they say of tests
+CHECKERS = ("checker_program", "generated_checker")  # fields with a program that decides; nothing here runs it
+TALKS = ("interactive", "interactor", "interaction_format")  # fields of problems that are a conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +80,19 @@ class StdioItem:
     problem: Problem
     tests: tuple[StdioTest, ...]  # the shown ones first
     check: Checker
+    limits: Limits
     source: str = ""
 
 
 class StdioTask(ProgramTask[StdioItem]):
     """Programs judged by what they print."""
 
-    def __init__(self, name: str, items: Sequence[StdioItem], *, split: str, reward: str, language: Language,
-                 cpu: float) -> None:  # fmt: skip
+    def __init__(self, name: str, items: Sequence[StdioItem], *, split: str, reward: str, language: Language) -> None:
         super().__init__(name, items, split=split, reward=reward)
         self.language = language
-        self.limits = Limits(cpu_seconds=cpu, memory_mb=MEMORY_MB, output_bytes=16 << 20)
         # every test may be starved and repeated once, and the verdict is still not the verifier's failure
-        most = max((len(item.tests) for item in items), default=1)
-        self.patience = min(3_600.0, 2 * self.limits.wall_seconds * most + 60)
+        most = max((len(item.tests) * item.limits.wall_seconds for item in items), default=1)
+        self.patience = min(3_600.0, 2 * most + 60)
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         return self._judged(problem, answer, lambda test: True)
@@ -98,8 +106,8 @@ class StdioTask(ProgramTask[StdioItem]):
         program = self.program(problem, answer)
         if program is None:
             return None
-        shown = [test for test in self.item(problem).tests if test.group == SAMPLE]
-        printed = [self._run(program, test) for test in shown]
+        item = self.item(problem)
+        printed = [self._run(program, test, item.limits) for test in item.tests if test.group == SAMPLE]
         if any(ran.is_undecided for ran in printed):  # what the machine lost makes no two programs the same
             printed = []
         outputs = [f"{ran.status} ".encode() + b" ".join(ran.stdout.split()) for ran in printed] or [program.encode()]
@@ -109,8 +117,8 @@ class StdioTask(ProgramTask[StdioItem]):
         """The program that is run for an answer; None where it has none."""
         return extract_code(answer, self.language)
 
-    def _run(self, program: str, test: StdioTest) -> Ran:
-        return shared().run(Program(source=program, language=self.language), test.input, limits=self.limits)
+    def _run(self, program: str, test: StdioTest, limits: Limits) -> Ran:
+        return shared().run(Program(source=program, language=self.language), test.input, limits=limits)
 
     def _judged(self, problem: Problem, answer: str, wanted: Any) -> Verdict:
         program, item = self.program(problem, answer), self.item(problem)
@@ -126,7 +134,7 @@ class StdioTask(ProgramTask[StdioItem]):
         def score(name: str) -> float | None:
             if self.reward == "all" and failed:
                 return 0.0  # it decides nothing more, and is not run
-            ran = self._run(program, tests[name])
+            ran = self._run(program, tests[name], item.limits)
             seconds.append(ran.cpu_seconds)
             if ran.status != "ok":
                 notes.append(f"{name}: {ran.status} {ran.note}")
@@ -157,30 +165,34 @@ class StdioTask(ProgramTask[StdioItem]):
 
 
 def stdio(path: str, *, split: str = "test", seed: int = 0, size: int | None = None, reward: str = "all",
-          language: str = "python", cpu: float = 10.0) -> StdioTask:  # fmt: skip
-    """The problems of a file, or of a folder of PONDER_DATA. The split train is there where a file's name says so."""
+          language: str = "python", cpu: float | None = None) -> StdioTask:  # fmt: skip
+    """The problems of a file, or of a folder of PONDER_DATA. The split train is there where a file's name says so.
+
+    cpu: seconds a test; None = what each row says, see `SECONDS`."""
     if language not in get_args(Language):
         raise ConfigError(f"language={language!r} is none of {', '.join(get_args(Language))}")
+    cpu = None if cpu is None else float(cpu)
+    if cpu is not None and not 0 < cpu < 3_600:
+        raise ConfigError(f"cpu={cpu:g} must be a number of seconds above 0 and below 3600")
     files = _files(path, split)
     items: dict[str, StdioItem] = {}
-    dropped: dict[str, list[str]] = {"several right answers": [], "tests that are no texts": []}
+    dropped: dict[str, list[str]] = {}
     for file in files:
         for where, row in read_rows(str(file)):
-            why = _unfit(row)
-            if why:
-                dropped[why].append(str(row.get("id")))
+            why = unfit(row)
+            item = None if why else _item(row, where, language, cpu)
+            if item is None or any(item.check(test.output, test.output).score != 1 for test in item.tests):
+                dropped.setdefault(why or "outputs that their own checker turns down", []).append(str(row.get("id")))
                 continue
-            item = _item(row, where, language)
             if item.problem.id in items:
                 raise ConfigError(f"{where}: the id {item.problem.id!r} is that of another problem")
             items[item.problem.id] = item
     for why, names in dropped.items():
-        if names:
-            warnings.warn(f"{path}: {len(names)} problems left out, {why}: {', '.join(names[:5])}", stacklevel=2)
+        warnings.warn(f"{path}: {len(names)} problems left out, {why}: {', '.join(names[:5])}", stacklevel=2)
     if not items or (size is not None and size < 1):
         raise ConfigError(f"stdio:{path} has no problems in the split {split}")
     name = f"stdio:{Path(path).name.removesuffix('.gz').removesuffix('.jsonl')}"
-    task = StdioTask(name, [*items.values()][:size], split=split, reward=reward, language=language, cpu=float(cpu))  # type: ignore[arg-type]  # fmt: skip
+    task = StdioTask(name, [*items.values()][:size], split=split, reward=reward, language=language)  # type: ignore[arg-type]  # fmt: skip
     task.origin = [{"file": str(file), "sha256": file_hash(file)} for file in files]
     return task
 
@@ -208,21 +220,40 @@ def _files(path: str, split: str) -> list[Path]:
     return files
 
 
-def _unfit(row: Mapping[str, Any]) -> str:
-    tests = row.get("tests")
+def unfit(row: Mapping[str, Any]) -> str:
+    """Why comparing outputs would judge programs for this row wrongly; "" where it would not."""
+    tests, why = row.get("tests"), str(row.get("incomplete") or "")  # as tasks/codeforces.py says it
     if isinstance(tests, list) and not all(
         isinstance(test, dict) and isinstance(test.get("input"), str) and isinstance(test.get("output"), str)
         for test in tests
     ):
         return "tests that are no texts"
+    if isinstance(tests, list) and not any(test["output"].strip() for test in tests) and (tests or why):
+        return "no test expects any output"
     text = str(row.get("problem"))[:MAX_STATEMENT]
-    return "several right answers" if not row.get("checker") and _SEVERAL.search(text) else ""
+    if why == "interactive" or any(_says(row.get(name)) for name in TALKS) or _INTERACTIVE.search(text):
+        return "interactive"
+    if why.startswith("reads and writes by") or str(row.get("input_mode")).lower() in ("file", "files"):
+        return "files in place of stdin and stdout"
+    own = row.get("checker")
+    if (isinstance(own, str) and "\n" in own.strip()) or (not own and any(_says(row.get(name)) for name in CHECKERS)):
+        return "a checker program decides"
+    return "several right answers" if not own and _SEVERAL.search(text) else ""
 
 
-def _item(row: Mapping[str, Any], where: str, language: str) -> StdioItem:
-    text, name = str(row.get("problem", "")).strip(), str(row.get("id", ""))
-    if not text or not name or not isinstance(row.get("tests"), list) or not row["tests"]:
+def _says(value: Any) -> bool:
+    """Whether an optional field says something: missing values are written in many ways."""
+    return str(value).strip().lower() not in ("none", "null", "nan", "", "false", "no", "0", "[]", "{}")
+
+
+def _item(row: Mapping[str, Any], where: str, language: str, cpu: float | None) -> StdioItem:
+    text, name = row.get("problem"), row.get("id")
+    is_named = isinstance(name, str | int) and not isinstance(name, bool) and str(name)
+    if not isinstance(text, str) or not text.strip() or not is_named or not isinstance(row.get("tests"), list):
         raise ConfigError(f"{where}: a row needs id, problem and tests [{{input, output}}]")
+    if not row["tests"]:
+        raise ConfigError(f"{where}: a row needs id, problem and tests [{{input, output}}]; there is no test")
+    text, name = text.strip(), str(name)
     tests = _tests(row["tests"], text, where)
     tag = "python" if language == "python" else "cpp"
     digest = hashlib.sha256(repr((name, tests)).encode()).hexdigest()[:32]
@@ -230,17 +261,36 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> StdioItem:
         id=name, prompt=(Message(role="user", content=f"{text}\n\n{ASK.format(tag=tag)}"),), target="",
         task="stdio", subject=row.get("subject"), meta={"tests": digest, "num_tests": len(tests)},
     )  # fmt: skip
-    check, source = checker(_checker(row, tests)), str(row.get("solution", ""))
-    return StdioItem(problem=problem, tests=tests, check=check, source=source)
+    try:
+        check = checker(_checker(row, tests))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: checker or float_tolerance of the row: {error}") from None
+    limits = Limits(
+        cpu_seconds=cpu or min(_limit(row, "time_limit", where, "seconds") or SECONDS, MAX_SECONDS),
+        memory_mb=max(16, int(min(_limit(row, "memory_limit", where, "MB") or MEMORY_MB, MAX_MEMORY_MB))),
+        output_bytes=max(OUTPUT_BYTES, 2 * max(len(test.output) for test in tests)),
+    )
+    return StdioItem(problem=problem, tests=tests, check=check, limits=limits, source=str(row.get("solution", "")))
+
+
+def _limit(row: Mapping[str, Any], name: str, where: str, unit: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(f"{where}: {name} is {str(value)[:40]!r}; it must be a number of {unit} above 0")
+    return float(min(value, 1e9))
 
 
 def _tests(rows: Sequence[Mapping[str, Any]], text: str, where: str) -> tuple[StdioTest, ...]:
-    plain = " ".join(text.split())
+    is_shown = shown_in(text)
     tests = []
     for number, row in enumerate(rows, 1):
-        group = str(
-            row.get("group") or ("" if " ".join(row["input"].split()) not in plain else SAMPLE) or f"test{number}"
-        )
+        own = row.get("group")
+        if isinstance(own, bool) or not isinstance(own, str | int | None):
+            raise ConfigError(f"{where}: the group of a test is {str(own)[:40]!r}; it must be a name or a number")
+        guessed = SAMPLE if is_shown(row["input"], row["output"]) else f"test{number}"
+        group = guessed if own in (None, "") else str(own)
         given, wanted = (_bytes(row[side], where) for side in ("input", "output"))
         tests.append(
             StdioTest(name=f"{group}/{number}", input=given, output=wanted, group=group, points=_points(row, where))
@@ -253,14 +303,14 @@ def _tests(rows: Sequence[Mapping[str, Any]], text: str, where: str) -> tuple[St
                 output=_bytes(found[2], where),
                 group=SAMPLE,
             )
-            for number, found in enumerate(_EXAMPLE.finditer(text[:MAX_STATEMENT]), 1)
+            for number, found in enumerate(_EXAMPLE.finditer(text[:MAX_STATEMENT].replace("\r\n", "\n")), 1)
         ]
     return tuple(sorted(tests, key=lambda test: test.group != SAMPLE))
 
 
 def _bytes(text: str, where: str) -> bytes:
     try:
-        return text.encode()
+        return text.replace("\r\n", "\n").encode()
     except UnicodeEncodeError:
         raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; fix it") from None
 
@@ -275,7 +325,7 @@ def _points(row: Mapping[str, Any], where: str) -> float:
 def _checker(row: Mapping[str, Any], tests: Sequence[StdioTest]) -> str:
     if row.get("checker"):
         return str(row["checker"])
-    is_cases = all(test.output.lstrip().startswith(b"Case #1:") for test in tests)
+    is_cases = all(cases()(test.output, test.output).score == 1 for test in tests)
     floats = f"floats:{row['float_tolerance']}" if row.get("float_tolerance") else ""
     return ":".join(filter(None, ["cases" if is_cases else "", floats])) or "tokens"
 
