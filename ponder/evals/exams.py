@@ -216,10 +216,10 @@ def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> Ba
     # in the order of ids: problems finish in any order, and sums must not depend on it
     tables = bank.tables()
     num_samples = min(map(len, tables), default=0)
-    drawn = max(1, sum(map(len, tables)))
 
-    def share(count: Callable[[Samples], int]) -> float:
-        return sum(map(count, tables)) / drawn if tables else math.nan
+    def share(which: Callable[[Samples], Any]) -> float:
+        """Over problems, as every other number: one with more samples weighs no more."""
+        return fmean(float(np.mean(which(table))) for table in tables) if tables else math.nan
 
     return BankSummary(
         **vars(bank.spec),
@@ -228,10 +228,10 @@ def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> Ba
         metrics=metrics(tables),
         headline=headline(tables, bank.scorers),
         sampling_sd={"pass@1": _sampling_sd(tables)},
-        no_answer_rate=share(lambda table: table.blank),
-        truncated_rate=share(lambda table: int(table.was_cut.sum())),
-        undecided_rate=share(lambda table: int((table.outcomes == "undecided").sum())),
-        failed_rate=share(lambda table: int((table.outcomes == "failed").sum())),
+        no_answer_rate=share(lambda table: table.classes < 0),
+        truncated_rate=share(lambda table: table.was_cut),
+        undecided_rate=share(lambda table: table.outcomes == "undecided"),
+        failed_rate=share(lambda table: table.outcomes == "failed"),
         verifier_errors=sum(table.errors for table in tables),
         finish_reasons=Counter(str(reason) for table in tables for reason in table.finish_reasons),
         tokens=_tokens(tables),
@@ -309,15 +309,12 @@ def _sampling_sd(tables: Sequence[Samples]) -> float:
 
 
 def _tokens(tables: Sequence[Samples]) -> TokenCounts:
-    drawn = sum(map(len, tables))
-    completion = int(sum(table.tokens.sum() for table in tables))
-    reasoning = int(sum(table.reasoning_tokens.sum() for table in tables))
     return TokenCounts(
         prompt=sum(table.prompt_tokens for table in tables),
-        reasoning=reasoning,
-        completion=completion,
-        reasoning_per_sample=reasoning / drawn if drawn else math.nan,
-        completion_per_sample=completion / drawn if drawn else math.nan,
+        reasoning=int(sum(table.reasoning_tokens.sum() for table in tables)),
+        completion=int(sum(table.tokens.sum() for table in tables)),
+        reasoning_per_sample=fmean(t.reasoning_tokens.mean() for t in tables) if tables else math.nan,
+        completion_per_sample=fmean(t.tokens.mean() for t in tables) if tables else math.nan,
     )
 
 

@@ -73,7 +73,7 @@ class Headline(Accuracy):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """Totals, the prompt counted once a problem, and means per sample."""
+    """Totals, the prompt counted once a problem, and means per sample: over problems, of each one's own mean."""
 
     prompt: int
     reasoning: int
@@ -126,7 +126,7 @@ class Contamination:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleShares:
-    """How much there is, and shares of the samples; nan where there is none."""
+    """How much there is, and shares of the samples: over problems, of each one's own share; nan where there is none."""
 
     num_problems: int  # that have samples
     num_samples: int  # that each of them has

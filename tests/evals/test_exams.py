@@ -218,6 +218,20 @@ def test_flops_count_the_prompt_once_a_problem(tmp_path: Path, make_task: Callab
     assert rising.prompt == sum(10 + i for i in range(7)) and rising.sample == sum(10 + i for i in range(7, 13))
 
 
+def test_shares_tokens_and_flops_weigh_every_problem_alike_however_many_samples_it_has(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    def said(prompt: str, seed: int) -> tuple[str, str]:
+        return ("a very long thought", "none") if prompt == "0" else ("r", "?")
+
+    exam(make_task(), ScriptedEngine(said), tmp_path, num_samples=9, limit=1)
+    result = exam(make_task(), ScriptedEngine(said), tmp_path, num_samples=1, limit=2, flops_per_token=1.0)
+    assert result.no_answer_rate == result.truncated_rate == result.undecided_rate == 0.5
+    tokens = [Bank.read(tmp_path).samples(f"n{i}").tokens.mean() for i in (0, 1)]
+    assert result.tokens.completion_per_sample == pytest.approx(sum(tokens) / 2) == pytest.approx(result.flops.sample)
+    assert result.tokens.completion == 9 * tokens[0] + tokens[1] and tokens[0] != tokens[1]
+
+
 def test_levels_and_subjects_have_their_own_rows(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     engine = ScriptedEngine(lambda prompt, seed: prompt if int(prompt) % 2 else "no")
     result = exam(make_task(), engine, tmp_path)
