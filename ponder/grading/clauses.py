@@ -33,6 +33,8 @@ def is_answer(text: str) -> bool:
         return False
     if reading.kind == "words" or not reading.is_understood:
         return len(text) <= SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
+    if reading.shape == "{}" and len({part.kind == "equation" for part in reading.parts}) > 1:
+        return False  # p = 8/9 and m + n = 17
     if not joins_sentences(text):
         return True
     return reading.kind in ("group", "other") and _BOUND.search(text) is not None  # x is greater than 3
@@ -69,7 +71,7 @@ def _is_narrowed(head: str, word: str) -> bool:
     return word.lower().strip(" ,") in ("with", "where") and re.search(r"[<>≤≥]|\\[lg]eq?(?![a-z])", head) is not None
 
 
-_REASON = re.compile(r",?\s+(?:because|since)\b")
+_REASON = re.compile(r",?\s+(?:because|since|provided|assuming|unless)\b")
 _VALUE = rf"(?:[-+−$€£¥\\(\[{{]*[0-9\\]|[a-zA-Z]\s*[=<>]|{NUMBER_WORD}\b)"
 _CLAUSE = re.compile(
     r",?\s+(?:(?:of\s+)?(?:which|whom|whose)|because|since|so|as(?!\s+(?:well|much|many)\b)|where|when|if(?!\s+not\b)|unless|hence|thus"
@@ -102,6 +104,20 @@ def leading(sentence: str) -> str | None:
         is_right = not is_refuted(sentence, clause.start()) and not _is_narrowed(head, clause[0])
         return head if is_beside and is_named and is_right else None
     return None
+
+
+_BETWEEN = re.compile(
+    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the\s+)?(?:solution|answer|domain|range|interval)(?:\s+set|\s+of\s+\w+)?\s+(?:is|are|consists\s+of)\s+)?"
+    r"(?:the\s+)?(?:set\s+of\s+)?(?:all\s+)?(?:(?:real\s+)?(?:numbers|values|reals)(?:\s+of)?\s+)?(?:[a-z]\s+)?(?:(?:is|are|lies|lie|lying|that\s+are)\s+)?"
+    r"(between\s+-?[\d./]+\s+and\s+-?[\d./]+(?:,?\s+|\s\()(?:in|ex)clusive\)?)\.?",
+    re.IGNORECASE,
+)
+
+
+def between(sentence: str) -> str | None:
+    """The interval that a sentence names: "The solution is between 2 and 5, inclusive." """
+    match = _BETWEEN.fullmatch(sentence) if "clusive" in sentence and len(sentence) < 200 else None
+    return match[1] if match else None
 
 
 # ---- a text that ends in something else than its answer ------------------------------------------------------------

@@ -68,6 +68,15 @@ def replacements(rest: str) -> list[str]:
     return [match["new"].strip("*_ ") for match in _CORRECTED.finditer(rest)]
 
 
+def last_word(text: str) -> str:
+    """The correction that a text ends with: 12 of "It is 10. Correction: 12."; "" where it ends otherwise."""
+    found = list(_CORRECTED.finditer(text))
+    is_last = (
+        found and re.search("[0-9]", text[: found[-1].start()]) and not re.search("[0-9]", text[found[-1].end() :])
+    )
+    return found[-1]["new"].strip("*_ ") if is_last else ""
+
+
 def alternative(rest: str, end: int) -> str:
     """The other answer that is left open behind the one that ends at an index; "" where there is none."""
     match = _ALTERNATIVE.match(rest, end)

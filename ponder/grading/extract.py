@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 
-from ponder.grading.atoms import after_item_number, is_money, stated
-from ponder.grading.clauses import SENTENCE_END, SHORT, claimed, headed, is_answer, leading, reasoned
-from ponder.grading.corrections import IS, alternative, has_cue, is_supposed, replacements, standing
+from ponder.grading.atoms import after_item_number, atoms, is_money, stated
+from ponder.grading.clauses import SENTENCE_END, SHORT, between, claimed, headed, is_answer, leading, reasoned
+from ponder.grading.corrections import IS, alternative, has_cue, is_supposed, last_word, replacements, standing
 from ponder.grading.denials import is_refuted
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
@@ -99,11 +99,14 @@ def extract(text: str) -> str | None:
     text = _SQUARE.sub(r"(\1)", standing(_inside(text)))
     marked = _in_parts(text) or _marked(text)
     if marked:
-        return marked
+        return _counted_in_words(marked) or marked
     if len(text) < 200 and _BY_CASES.fullmatch(text):
         return None
     text = claimed(text)
-    return headed(text) or _worked(text) or _whole(text) or _stated(text)
+    corrected = last_word(text) if has_cue(text) else ""
+    if re.search("[0-9]", corrected) and is_answer(corrected):
+        return _worked(corrected) or corrected
+    return between(text.rpartition(". ")[2]) or headed(text) or _worked(text) or _whole(text) or _stated(text)
 
 
 def ends_in_answer(text: str) -> bool:
@@ -181,6 +184,25 @@ def _marked(text: str) -> str | None:
         if found:
             return _corrected(rest) or _listed(rest) or _with_alternative(found, rest)
     return None
+
+
+_IN_WORDS = re.compile(r"\\(?:text(?:rm|bf|it|normal)?|mbox|mathrm)\s*\{([^{}]*)\}|\\[ ,;:]|~")
+_NO_STATEMENT = re.compile(
+    r"[?]|n['’]t\b|\b(?:not|no|none|never|if|or|but|except|without|unless|until|maybe|perhaps|possibly|minus|twice|half|what"
+    r"|too|least|most|rather|instead|than|wrong|incorrect|fails?|rejected|squared|cubed|factorial|halved|doubled|tripled)\b",
+    re.IGNORECASE,
+)
+
+
+def _counted_in_words(marked: str) -> str | None:
+    """The one number of a box that holds a sentence: \\boxed{\\text{They need } 48 \\text{ chairs}}."""
+    if len(marked) > 200 or not re.search("[A-Za-z]{2,} ?", marked) or is_answer(marked):
+        return None
+    sentence = _IN_WORDS.sub(lambda match: match[1] or " ", marked).replace("\\$", "$")
+    found = atoms(sentence)
+    if len(found) != 1 or not is_answer(found[0]) or _NO_STATEMENT.search(sentence):
+        return None
+    return found[0] if not re.search(r"[0-9\\]", sentence.replace(found[0], "", 1)) else None
 
 
 def _with_alternative(found: str, rest: str) -> str:
@@ -307,7 +329,7 @@ def _after_marker(rest: str) -> str | None:
         return found
     if not sentence or is_answer(sentence):
         return _worked(sentence) or sentence or None
-    return leading(sentence) or _worked(sentence) or stated(sentence) or sentence
+    return between(sentence) or leading(sentence) or _worked(sentence) or stated(sentence) or sentence
 
 
 def _worked(text: str) -> str | None:

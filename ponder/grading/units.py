@@ -90,7 +90,8 @@ NO_NOUNS = frozenset(
     " for with by from when where plus minus along would must should could can cannot will be has have does no nor"
     " tens halves fails failed fail contradicts violates works cancels"
     " wrong incorrect false impossible true right correct wait actually sorry oops"
-    " unless iff never rather instead except without while whereas than".split()
+    " unless iff never rather instead except without while whereas than provided assuming although though"
+    " despite".split()
 )
 NO_UNIT = frozenset(  # words that judge, compare or restrict: a text with one of them counts nothing
     "or but not never is are was were too least most unless iff when where whereas rather instead except than itself"
