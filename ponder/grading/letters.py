@@ -35,11 +35,12 @@ _CUE = re.compile(
 _WRONG = (
     r"wrong|incorrect|false|not|no|isn't|aren't|can't|cannot|doesn't|don't|didn't|won't|never|eliminated?|excluded?|rejected?"
     r"|ruled\s+out|too|impossible|neither|fails?|(?<!odd\sone\s)out|untrue|unlikely|irrelevant|invalid|contradicts?|violates?|overlooks?"
+    r"|worst\s+(?:option|choice|answer)|traps?|distractors?|decoys?"
 )
 _WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b|[✗✘❌]", re.IGNORECASE)
 _WRONG_BEFORE = re.compile(
-    r"(?:(?i:\b(?:not|cannot|n't|neither|nor|none(?!\s+of\s+(?:the\s+above|these))|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of"
-    r"|rather\s+than|except|than|(?:all|(?:any|every)thing)\s+but|grade|torn\s+between"
+    r"(?:(?i:\b(?:not|cannot|n't|neither|nor|none(?!\s+of\s+(?:the\s+above|these))|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|dismiss\w*|drop(?:s|ped|ping)?|unlike|instead\s+of"
+    r"|rather\s+than|except|than|(?:all|(?:any|every)(?:thing|\s+one)?)\s+but|grade|torn\s+between"
     r"|was\s+(?:going|about)\s+to\s+(?:say|choose|pick)"
     r"|(?:first|initially|originally|almost|nearly)\s+(?:thought|chose|said|picked|guessed)"
     r"|nicht|pas|niet|не|no\s+es|não|non)\b|n't\b|不是|不选|不|(?<![):.] )\bno(?=[ ]\(?$)))"
@@ -62,7 +63,9 @@ _WITH_OTHERS = re.compile(
     r"[\s)*]*,?\s*\b(?:and|or)\s+(?:also\s+)?(?:all|any|every|the\s+others?|others|some)\b", re.IGNORECASE
 )
 _NAME_BEFORE = re.compile(
-    r"(?:[0-9]\s?°?|°|\b(?:vitamins?|plan|hepatitis|type|group|phase|class|grade|protein|influenza))\s?$", re.IGNORECASE
+    r"(?:[0-9]\s?°?|°|\b(?:vitamins?|plan|hepatitis|type|group|phase|class|grade|protein|influenza"
+    r"|let|suppose|denote|points?|lines?|segments?|angles?))\s?$",
+    re.IGNORECASE,
 )
 _NAME_BEHIND = re.compile(r"\+|#|\.[A-Za-z]|\s(?:vitamins?|cells?|flat|sharp|major|minor)\b")
 _CLAUSE_END = re.compile(
