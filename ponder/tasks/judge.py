@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -208,12 +209,24 @@ def _batch(bench: _Bench, test: TestData) -> tuple[Checked, bool]:
         return _death(ran), ran.status == "time"
     if bench.judge is None:
         return tokens(ran.stdout, test.answer), False
+    checker = _checked(bench, test, ran.stdout)
+    found = _judgement(checker, "checker")
+    if found.score is None and checker.status != "lost":
+        # it reads hostile bytes: where it copes with the right output, this one is what it failed at
+        copes = _judgement(_checked(bench, test, test.answer), "checker").score is not None
+        return (replace(found, score=0.0) if copes else found), False
+    return found, False
+
+
+def _checked(bench: _Bench, test: TestData, output: bytes) -> Ran:
+    """How the checker ended on an output."""
+    assert bench.judge is not None
     with contextlib.ExitStack() as stack:
-        given = [_file(stack, data) for data in (test.input, test.answer, ran.stdout)]
+        given = [_file(stack, data) for data in (test.input, test.answer, output)]
         checker = bench.sandbox.start_binary(
             bench.judge, args=["/dev/fd/3", "/dev/fd/4", "/dev/fd/5"], limits=JUDGE_LIMITS, stdin=b"", extra=given
         )
-        return _judgement(finish_together([checker])[0], "checker"), False
+        return finish_together([checker])[0]
 
 
 def _file(stack: contextlib.ExitStack, data: bytes) -> int:
@@ -247,6 +260,8 @@ def _communicated(bench: _Bench, test: TestData) -> tuple[Checked, bool]:
     lost = next((each for each in solutions if each.status == "lost"), None)
     if dead is not None:
         return _death(lost or dead), lost is None and any(each.status == "time" for each in solutions)
+    if manager.exit_code == -signal.SIGPIPE:
+        return Checked(score=0.0, note="it ended before the manager had said everything"), False
     return _judgement(manager, "manager"), False
 
 

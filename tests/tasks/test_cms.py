@@ -294,6 +294,16 @@ def test_a_checker_that_fails_leaves_its_tests_undecided(cpp, tmp_path):  # noqa
         assert "checker failed" in found.note
 
 
+def test_a_checker_that_fails_at_a_wrong_output_and_not_at_the_right_one_gives_nothing(cpp, tmp_path):  # noqa: F811
+    fails = 'if (said != right) __builtin_trap();\n  printf("%s'
+    files = {**TWICE, "checker/checker.cpp": TWICE["checker/checker.cpp"].replace('printf("%s', fails, 1)}
+    package = read_package(folder_of(files, tmp_path / "x"))
+    assert judged(package, TWICE_RIGHT, cpp).total == 100
+    found = judged(package, TWICE["solutions/partial/one_more.cpp"], cpp)
+    assert found.total == 0 and not found.is_undecided
+    assert "checker failed" in found.note
+
+
 def test_without_a_checker_outputs_are_compared_by_their_words(cpp, tmp_path):  # noqa: F811
     files = {name: text for name, text in TWICE.items() if not name.startswith("checker/")}
     package = read_package(folder_of(files, tmp_path / "plain"))
@@ -367,6 +377,15 @@ def test_a_manager_that_fails_leaves_everything_undecided(cpp, tmp_path):  # noq
     package = read_package(folder_of({**RELAY, "graders/manager.cpp": "int main() { return 1; }\n"}, tmp_path / "r"))
     talker = '#include "relay.h"\nstd::string spell(int n) { return "x"; }\nint read(std::string) { return 1; }\n'
     assert judged(package, talker, cpp).is_undecided
+
+
+def test_a_manager_that_a_solution_leaves_alone_gives_it_nothing(cpp, tmp_path):  # noqa: F811
+    manager = RELAY["graders/manager.cpp"].replace("signal(SIGPIPE, SIG_IGN);", "")
+    manager = manager.replace("fprintf(to0,", "while (true) fprintf(to0,").replace(", fflush(to0)", "")
+    package = read_package(folder_of({**RELAY, "graders/manager.cpp": manager}, tmp_path / "r"))
+    found = judged(package, f"#include <unistd.h>\nstatic int left = (_exit(0), 0);\n{RELAY_RIGHT}", cpp)
+    assert found.total == 0 and not found.is_undecided
+    assert "before the manager had said everything" in found.note
 
 
 def test_a_process_that_the_machine_lost_is_asked_again_although_another_was_slow(cpp, relay, monkeypatch):  # noqa: F811
