@@ -7,6 +7,7 @@ One line each:
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,8 @@ LOOKS = Path("runs/report_looks.jsonl")
 
 def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) -> str:
     """Write down that a model is measured on `task`, a report part; a sentence about the looks before."""
-    before = [row for row in read_jsonl(file) if row.get("task") == task] if file.exists() else []
+    rows = read_jsonl(file) if file.exists() else []
+    before = [row for row in rows if _problems(str(row.get("task"))) == _problems(task)]
     others = [who for row in before if (who := row.get("fingerprint") or row.get("model")) != (fingerprint or model)]
     file.parent.mkdir(parents=True, exist_ok=True)
     row = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "task": task, "model": model,
@@ -30,3 +32,8 @@ def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) ->
         f"{task} was looked at {len(others)} times before, for {len(set(others))} other models ({file}): what is "
         "chosen by these numbers is not reported on them"
     )
+
+
+def _problems(task: str) -> str:
+    """The same for two spellings of one set: how many of them, and who judges, makes no other problems."""
+    return re.sub(r"[:,](?:size|verifier)=[^,]*", "", task)

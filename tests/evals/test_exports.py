@@ -177,6 +177,13 @@ def test_the_hubs_file_has_percent_an_interval_and_no_number_that_chose_somethin
     source.bank.spec = replace(source.bank.spec, task="gsm8k, dev part")
     with pytest.raises(ConfigError, match="--part report"):
         write_hub(source, tmp_path)
+    source.bank.spec = replace(source.bank.spec, task="gsm8k:size=3", split="train")
+    with pytest.raises(ConfigError, match="drawn from problems to train on"):
+        write_hub(source, tmp_path)
+    source.bank.spec = replace(source.bank.spec, split="test")
+    (path,) = write_hub(source, tmp_path)
+    (entry,) = yaml.safe_load(path.read_text())
+    assert "as the task gsm8k:size=3" in entry["notes"]
 
 
 @pytest.mark.parametrize("form", EXPORTS)

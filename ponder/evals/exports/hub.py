@@ -25,11 +25,14 @@ BENCHMARKS = {"gsm8k": "openai/gsm8k:gsm8k", "gpqa_diamond": "Idavidrein/gpqa:di
 
 
 def write_hub(source: SharedBank, out: Path, *, dataset: str = "") -> list[Path]:
-    """The file written, in a list. ConfigError for a dev part, and for a task whose name on the Hub is not known."""
+    """The file written, in a list. ConfigError for a dev part or the train split, and for a task whose name on the Hub
+    is not known."""
     if split_part(source.task)[1] == "dev":
         raise ConfigError(
             f"{source.task} is for choosing; what is published is drawn once from the other: ponder eval --part report"
         )
+    if source.bank.spec.split == "train":
+        raise ConfigError(f"{source.task} was drawn from problems to train on (--split train): that is no benchmark")
     name = re.split(r"[:,]", source.task)[0]
     found = re.fullmatch(r"([\w.-]+/[\w.-]+):([\w.-]+)", dataset or BENCHMARKS.get(name, ""))
     if found is None:
@@ -56,6 +59,8 @@ def _notes(source: SharedBank) -> str:
         f"{summary.num_problems} problems, {summary.num_samples} samples of each, temperature {params.temperature:g}",
         f"at most {params.max_reasoning_tokens} tokens of reasoning",
     ]
+    if re.search("[:,]", source.task):
+        notes.append(f"as the task {source.task}")
     if k > 1:
         notes.append(f"the vote of {k}: {in_percent(summary.metrics.cons_at[k].value)}")
     if source.summary.undecided_rate:
