@@ -49,6 +49,7 @@ _JOINT = re.compile(
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
+_NEGATED = re.compile(r"[0-9.,]+|\\[dt]?frac\{\d+\}\{\d+\}")
 _LABEL = re.compile(
     r"(?:\b(?:step|part|question|problem|exercise|task|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
     r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?[\s*_]*#?\s*$|#$|\b(?:reward|verdict|grade|confidence|certainty)\s*[:=]\s*$"
@@ -204,9 +205,7 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         if atom.is_number and (minus := _MINUS.search(before)):
             atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
         if not atom.is_number and _MINUS.search(before):
-            if not re.fullmatch(
-                r"[0-9.,]+|\\[dt]?frac\{\d+\}\{\d+\}", atom.text
-            ):  # what is left of something without it
+            if not _NEGATED.fullmatch(atom.text):  # less something that was not read
                 continue
             atom = Atom("-" + atom.text, atom.start, atom.end, False)
         last = found[-1] if found else None
