@@ -48,6 +48,7 @@ _JOINT = re.compile(
     r"\s*(?:also\s+|maybe\s+|perhaps\s+|possibly\s+|else\s+)?",
     re.IGNORECASE,
 )
+BOUND_SIGN = re.compile(r"[<>≤≥]|\\[lg]eq?(?![a-z])")
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
 _NEGATED = re.compile(r"[0-9.,]+|\\[dt]?frac\{\d+\}\{\d+\}")
 _LABEL = re.compile(
@@ -192,7 +193,7 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         before = text[max(0, atom.start - 40) : atom.start]
         if atom.is_number and (_is_item(text, atom) or _is_heading(text, atom)):
             continue
-        if re.search(r"[<>≤≥]|\\[lg]eq?(?![a-z])", atom.text) and _NARROWED.match(text, atom.end):
+        if BOUND_SIGN.search(atom.text) and _NARROWED.match(text, atom.end):
             continue
         is_number = atom.is_number or (atom.text[0] == "(" and atom.text[1:-1].isdigit())
         if atom.is_number and len(atom.text) < 14 and (day := _date(text, atom, end)):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from ponder.grading.atoms import ends_stated
+from ponder.grading.atoms import BOUND_SIGN, ends_stated
 from ponder.grading.denials import NUMBER_WORD, is_refuted
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.wording import joins_sentences
@@ -68,7 +68,7 @@ def headed(text: str) -> str | None:
 
 def _is_narrowed(head: str, word: str) -> bool:
     """x < 5 with x prime is not x < 5."""
-    return word.lower().strip(" ,") in ("with", "where") and re.search(r"[<>≤≥]|\\[lg]eq?(?![a-z])", head) is not None
+    return word.lower().strip(" ,") in ("with", "where") and BOUND_SIGN.search(head) is not None
 
 
 _REASON = re.compile(r",?\s+(?:because|since|provided|assuming|unless)\b")

@@ -196,7 +196,7 @@ _NO_STATEMENT = re.compile(
 
 def _counted_in_words(marked: str) -> str | None:
     """The one number of a box that holds a sentence: \\boxed{\\text{They need } 48 \\text{ chairs}}."""
-    if len(marked) > 200 or not re.search("[A-Za-z]{2,} ?", marked) or is_answer(marked):
+    if len(marked) > 200 or not re.search("[A-Za-z]{2}", marked) or is_answer(marked):
         return None
     sentence = _IN_WORDS.sub(lambda match: match[1] or " ", marked).replace("\\$", "$")
     found = atoms(sentence)

@@ -103,6 +103,7 @@ MULTIPLIERS = frozenset(  # what they stand behind is not that number: 48 pairs 
 )
 MEASURED = frozenset("away long tall high wide deep thick old late early apart ago each altogether".split())
 POWERS = {"squared": 2, "cubed": 3}
+_NOT_ALONE = NO_NOUNS | POWERS.keys() | {"factorial"}
 FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 
@@ -117,7 +118,7 @@ def named_unit(text: str) -> Node:
     power = 1
     if len(words) == 2 and words[0] in UNITS and words[1] in MEASURED:  # 5 km away
         words = words[:1]
-    if not NO_UNIT.isdisjoint(words) or (len(words) == 1 and words[0] in NO_NOUNS | POWERS.keys() | {"factorial"}):
+    if not NO_UNIT.isdisjoint(words) or (len(words) == 1 and words[0] in _NOT_ALONE):
         raise Unparsed(f"text {text!r}")
     if words and words[0].lower() in SCALES:
         scale: Node = ("num", Fraction(SCALES[words[0].lower()]))
