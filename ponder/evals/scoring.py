@@ -34,6 +34,7 @@ from ponder.scorers.pool import score_chunks
 from ponder.types import Completion, Problem
 
 CHUNK = 4000  # samples that a worker takes at a time
+READ = 8192  # tokens that it then reads at most, but for one problem: a network of 0.5 B reads a few hundred a second
 KEEP_EVERY = 20.0  # seconds
 
 Progress = Callable[[int, int, float], None]  # samples scored, samples, mean of the scores of this run
@@ -60,7 +61,7 @@ def score_bank(
     done = total - sum(map(bank.num_samples, todo))
     begun, first, sums = time.monotonic(), done, 0.0
     families = read_answers(bank, todo, scorer) or read_families(bank, todo)
-    chunks = _chunks(todo, families)
+    chunks = _chunks(todo, families, is_read=scorer.needs_forward_pass)
     kept: dict[str, NDArray[np.float64]] = {}
     saved = time.monotonic()
     with ExitStack() as stack:
@@ -208,14 +209,17 @@ def _family(
     )
 
 
-def _chunks(problem_ids: Sequence[str], families: dict[str, CompletionGroup]) -> list[list[str]]:
-    """Whole problems, about CHUNK samples together: a prompt is read once."""
+def _chunks(problem_ids: Sequence[str], families: dict[str, CompletionGroup], *, is_read: bool) -> list[list[str]]:
+    """Whole problems, as a prompt is read once: at most about CHUNK samples together, and READ tokens where a network
+    reads them. What a worker has not finished is lost with Ctrl-C, and shows no progress."""
     chunks: list[list[str]] = []
-    size = CHUNK
+    size, tokens = CHUNK, 0
     for problem in problem_ids:
-        if size >= CHUNK:
+        family = families[problem]
+        own = len(family.prompt_ids) + len(family.token_ids) if is_read else 0
+        if size >= CHUNK or tokens + own > READ:
             chunks.append([])
-            size = 0
+            size = tokens = 0
         chunks[-1].append(problem)
-        size += len(families[problem])
+        size, tokens = size + len(family), tokens + own
     return chunks

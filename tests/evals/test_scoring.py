@@ -14,6 +14,7 @@ import torch
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.engine.local import LocalEngine
+from ponder.evals import scoring
 from ponder.evals.bank import Bank, BankError, BankSpec, sample_row
 from ponder.evals.exams import refreshed, run_exam, up_to_date
 from ponder.evals.results import ReadingCost
@@ -106,6 +107,23 @@ def test_a_second_run_scores_what_is_new(tmp_path):
     assert more.scored_now == 4  # of the problem that has grown
     assert seen[-1] == (7, 7)
     assert not np.isnan(Bank.read(tmp_path / "bank").samples("toy/0").scores["outcome"]).any()
+
+
+def test_a_network_is_asked_for_few_tokens_at_a_time_so_that_an_interrupted_run_loses_little(tmp_path, monkeypatch):
+    outcome(tmp_path / "scorer")
+    fill(tmp_path / "bank", [3, 3, 3])
+    monkeypatch.setattr(scoring, "READ", 1)
+    seen = []
+
+    def until_the_second(done, total, mean):
+        seen.append((done, total))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer", on_progress=until_the_second)
+    assert seen == [(3, 9), (6, 9)]
+    assert score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer").scored_now == 3
 
 
 def test_features_read_the_samplers_logprobs_and_the_banks_classes(tmp_path):
