@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +25,15 @@ def test_there_are_enough_attacks_and_each_says_what_it_tries():
         assert attack.tries
         assert "lost" not in attack.ends
         assert attack.ends <= {"ok", "crashed", "refused", "memory", "time", "idle", "output"}
+
+
+def test_the_pages_say_how_many_attacks_there_are():
+    root = Path(__file__).parents[2]
+    kinds = {kind: sum(attack.kind == kind for attack in ATTACKS) for kind in ("python", "c++", "compiler")}
+    counted = f"{kinds['python']} in Python, {kinds['c++']} in C++, {kinds['compiler']} for the compiler"
+    assert f"{len(ATTACKS)} programs and compiler inputs" in (root / "docs/sandbox.md").read_text()
+    assert counted in (root / "docs/sandbox.md").read_text()
+    assert f"{len(ATTACKS)} attacks on it" in (root / "README.md").read_text()
 
 
 def test_no_hostile_python_program_gets_out():
