@@ -129,7 +129,8 @@ _REACHED = (
 _SETTING = re.compile(
     rf"(?P<main>.*\b(?:{_EXTREME}|[Ii]t|answer|value|result)\b"
     r"(?:.{0,80}?(?:\b(?:is|of|equals)|=)\s+(?:exactly\s+|only\s+)?|,?\s+(?:values?,?\s+)?)[$*(\\-]*[0-9\\][^,;]*?)(?<!\sis)(?<!\sare)"
-    r"(?:,?\s+(?:at|when|for|if|where)\s+(?:[$(\\]*[a-zA-Z(].*=.*|\$?\([^()]*\)\$?)"  # at x = 2; at (1, 2)
+    r"(?:,?\s+(?:at|when|for|if|where|unless|(?:assuming|provided)(?:\s+that)?)\s+"
+    r"(?:[$(\\]*[a-zA-Z(].*=.*|\$?\([^()]*\)\$?)"  # at x = 2; at (1, 2)
     rf"|,?\s+(?:(?:which|that|and)\s+)?(?:it\s+)?(?:(?:is|are)\s+)?{_REACHED}.*)"
 )
 _WHERE = re.compile(  # a sentence of its own: "It occurs at x = 6."

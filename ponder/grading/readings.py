@@ -35,13 +35,14 @@ class ParsedAnswer:
 
 _REPEATING = re.compile(
     r"(-?)([0-9]{0,30})\.([0-9]{0,30})(?:\\(?:overline|bar|dot)\s*\{?([0-9]{1,30})\}?|\(([0-9]{1,30})\))"
+    r"(\s*\\?%)?"
 )
 _TWO_DOTS = re.compile(r"\\dot\s*\{?([0-9])\}?([0-9]{0,20})\\dot\s*\{?([0-9])\}?")
 _GOES_ON = re.compile(r"(-?[0-9]{0,30}\.[0-9]{0,20}?)([0-9]{1,12}?)\2+\s*(?:\.\.\.|\\[lc]?dots)")  # 0.333...
 
 
 def scalar(text: str) -> ParsedAnswer:
-    """A number or an expression, repeating decimals included (0.1(6) = 1/6); raises Unparsed."""
+    """A number or an expression, repeating decimals included (0.1(6) = 1/6, 33.(3)% = 1/3); raises Unparsed."""
     if text.count("\\dot") == 2:
         text = _TWO_DOTS.sub(r"\\overline{\1\2\3}", text)
     repeating = _REPEATING.fullmatch(_GOES_ON.sub(r"\1(\2)", text) if text.endswith(("...", "dots")) else text)
@@ -50,6 +51,7 @@ def scalar(text: str) -> ParsedAnswer:
         block = repeating[4] or repeating[5]
         value = Fraction(int((whole + start + block) or 0) - int((whole + start) or 0), 10 ** len(start))
         node: Node = ("num", value / (10 ** len(block) - 1) * (-1 if sign else 1))
+        node = ("mul", node, ("unit", "%")) if repeating[6] else node
     else:
         node = parse(text)
     return ParsedAnswer(key=fingerprint(node), node=node)
