@@ -16,6 +16,8 @@ carries its own sampling noise, so its spread between problems holds both, and a
 samples twice. `interval` is Wilson's with an effective number of problems (Korn and Graubard 1998) and Student's t. The
 usual bootstrap over problems was tried and is wrong where it hurts: with 10 problems and a true rate of 2 % its "95 %"
 interval covers the truth 21-62 % of the time (0 of 10 gives [0, 0]); this one 82-98 %, and it is as narrow elsewhere.
+A spread that few problems show is not trusted: without that, where 1 % of the samples are right, nearly all of them of
+one problem, 48 problems x 64 samples cover the truth 78 % of the time, with it 96 %.
 `sampling_sd` is the part that re-sampling the same problems would show. Not covered: a wrong verifier, a leaked test.
 """
 
@@ -157,11 +159,13 @@ def interval(values: Sequence[float], *, draws: int = 1) -> Estimate:
         mean = float(round(mean))  # what is left of it is rounding, and must not look like a spread
     if num == 1:
         return Estimate(mean, 0.0, 1.0)  # one problem says nothing about others
-    variance, bound = float(rates.var(ddof=1)) / num, num * max(1, draws)
+    # one right sample of many is no proof that problems are alike: a spread that few problems show is hardly known
+    few = int(min((rates > 1e-9).sum(), (rates < 1 - 1e-9).sum()))
+    variance, bound = float(rates.var(ddof=1)) / num, num * min(max(1, draws), 1 + few * (few + 1) / 2)
     if mean in (0.0, 1.0):
         size = float(num)
     else:
-        size = min(mean * (1 - mean) / variance, bound) if variance > 0 else float(bound)
+        size = float(min(mean * (1 - mean) / variance, bound) if variance > 0 else bound)
     return Estimate(mean, *wilson(mean, size, t=student(num - 1)))
 
 
@@ -169,8 +173,9 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
     """The mean of second - first over the same problems, with its interval over problems and samples.
 
     Pairing removes the spread of difficulty, so it sees differences that two separate intervals hide. Two made-up
-    problems, at plus and minus the largest difference seen (1 if none), keep "no difference in 5 problems" from
-    claiming certainty (Agresti and Min 2005 for rates of 0 and 1).
+    problems, at plus and minus the largest difference seen, keep "no difference in 5 problems" from claiming certainty
+    (Agresti and Min 2005 for rates of 0 and 1). They lie at 1 where no problem differs, at 1/2 or more where one does,
+    at 1/3 or more where two do: one sample of 64 must not claim what none of 64 does not.
     """
     if len(first) != len(second):
         raise ValueError(f"a paired difference needs the same problems twice, not {len(first)} and {len(second)}")
@@ -178,7 +183,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
         return Estimate(math.nan, math.nan, math.nan)
     differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     differences[np.abs(differences) < 1e-9] = 0.0  # rounding is no difference, however small the interval would be
-    largest = float(np.abs(differences).max()) or 1.0
+    largest = max(float(np.abs(differences).max()), 1 / (1 + np.count_nonzero(differences)))
     padded = np.append(differences, [largest, -largest])
     half = student(len(padded) - 1) * float(padded.std()) / math.sqrt(len(padded))
     value, centre = float(differences.mean()), float(padded.mean())

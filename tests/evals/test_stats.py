@@ -210,6 +210,21 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(alpha: float, beta
     assert covered / 400 >= 0.90
 
 
+@pytest.mark.parametrize(
+    "num, n, rate, alike", [(10, 64, 0.05, 1.5), (48, 64, 0.01, 1.5), (48, 64, 0.02, 0.25), (30, 16, 0.02, 1.5)]
+)
+def test_a_few_lucky_problems_are_no_proof_that_problems_are_alike(num: int, n: int, rate: float, alike: float) -> None:
+    """Rare successes, nearly all of a few problems (rates of a beta distribution, the rarer the less `alike`)."""
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        estimate = interval(list(rng.binomial(n, rng.beta(rate * alike, (1 - rate) * alike, num)) / n), draws=n)
+        covered += estimate.low <= rate <= estimate.high
+    assert covered / 400 >= 0.92
+    lucky = interval([1 / 64] + [0.0] * 9, draws=64)
+    assert lucky.high > 0.15 and interval([1 - 1 / 64] + [1.0] * 9, draws=64).low < 0.85
+
+
 @pytest.mark.parametrize("num, n", [(20, 1), (20, 8), (100, 1), (100, 8)])
 @pytest.mark.parametrize("gain", [0.0, 0.05, 0.3])
 def test_paired_intervals_cover_the_truth_and_use_the_pairing(num: int, n: int, gain: float) -> None:
@@ -232,6 +247,8 @@ def test_nothing_right_is_not_certainly_zero() -> None:
     assert math.isnan(interval([]).value)
     same = paired_difference([0.5] * 5, [0.5] * 5)
     assert same.value == 0 and same.low < -0.1
+    lucky = paired_difference([0.0] * 10, [1 / 64] + [0.0] * 9)
+    assert lucky.low < -0.1 and lucky.high > 0.1
 
 
 def test_rounding_makes_nothing_of_all_right_but_all_right() -> None:
